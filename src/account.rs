@@ -1,0 +1,472 @@
+//! The account: what came in, what went on, and under which name everything else left.
+//!
+//! Each [`Stage`] obeys one law, `in = out + Σ dropped{reason}`, which [`Account::check`] holds it to. Counters and
+//! reasons are closed enums, so that a loss without a name cannot be written down, and the same names appear in the
+//! printed account, in the metrics and in the documentation.
+
+use std::fmt;
+
+/// Declares an enum whose variants have a stable text name, in declaration order.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name that the account, the metrics and the JSON output use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// A step on the way from the wire to the target. Each obeys `in = out + Σ dropped`.
+    Stage {
+        /// The kernel and the interface, before libpcap hands anything over.
+        Capture = "capture",
+        /// A captured frame, on its way to becoming a TCP segment.
+        Packet = "packet",
+        /// A TCP segment, on its way into a stream.
+        Segment = "segment",
+        /// A TCP connection, from its first segment to its end.
+        Connection = "connection",
+        /// An HTTP request, from its first byte to its last.
+        Request = "request",
+        /// An HTTP response, from its first byte to its pairing with a request.
+        Response = "response",
+        /// A whole request, on its way to a target.
+        Replay = "replay",
+        /// A whole exchange or message, on its way into a recording.
+        Record = "record",
+    }
+}
+
+named_enum! {
+    /// Something counted that is not a loss.
+    Counter {
+        /// Frames that the capture handed over.
+        Packets = "packets",
+        /// Bytes of those frames, as they were on the wire.
+        PacketBytes = "packet_bytes",
+        /// TCP segments found in the frames.
+        Segments = "segments",
+        /// Segments without payload: handshakes, acknowledgements, closes.
+        SegmentsControl = "segments_control",
+        /// Segments that brought at least one new byte of a stream.
+        SegmentsData = "segments_data",
+        /// TCP connections seen.
+        Connections = "connections",
+        /// Holes in a stream that no packet filled.
+        Gaps = "gaps",
+        /// Bytes in those holes.
+        GapBytes = "gap_bytes",
+        /// Retransmissions whose bytes differed from what they repeat.
+        Conflicts = "conflicts",
+        /// Times that a direction lost the message framing and had to look for the next message.
+        Desynchronised = "desynchronised",
+        /// Connections that carry TLS.
+        ConnectionsTls = "connections_tls",
+        /// Connections that carry HTTP/2.
+        ConnectionsHttp2 = "connections_http2",
+        /// Connections that carry neither HTTP/1, HTTP/2 nor TLS.
+        ConnectionsOther = "connections_other",
+        /// Connections on which at least one HTTP/1 message began.
+        ConnectionsHttp1 = "connections_http1",
+        /// HTTP requests that began.
+        Requests = "requests",
+        /// Requests seen whole, and so fit to be replayed.
+        RequestsWhole = "requests_whole",
+        /// HTTP responses that began (final ones; interim answers belong to them).
+        Responses = "responses",
+        /// Responses seen whole and paired with their request.
+        ResponsesWhole = "responses_whole",
+        /// Requests handed to a target (one for each target).
+        ReplaysOffered = "replays_offered",
+        /// Replays that the target answered.
+        ReplaysAnswered = "replays_answered",
+        /// Messages or exchanges offered to a recording.
+        RecordsOffered = "records_offered",
+        /// Messages or exchanges written.
+        RecordsWritten = "records_written",
+    }
+}
+
+named_enum! {
+    /// Why something left before the end of the way.
+    Reason {
+        /// The kernel's capture buffer was full.
+        KernelBufferFull = "kernel_buffer_full",
+        /// The network interface dropped it.
+        InterfaceDropped = "interface_dropped",
+
+        /// The capture file's link type is not one that is read.
+        UnknownLinkType = "unknown_link_type",
+        /// Not IP: ARP, LLDP, 802.11 management …
+        NotIp = "not_ip",
+        /// IP, but neither TCP nor a known tunnel.
+        NotTcp = "not_tcp",
+        /// A header contradicts itself or the frame's length.
+        MalformedPacket = "malformed_packet",
+        /// The snap length cut the frame before its TCP header ended.
+        HeaderCut = "header_cut",
+        /// A tunnel inside a tunnel inside … deeper than anyone builds.
+        TunnelTooDeep = "tunnel_too_deep",
+        /// An IP fragment that was put together with others; the whole counts as one packet.
+        FragmentMerged = "fragment_merged",
+        /// An IP fragment whose siblings never came.
+        FragmentIncomplete = "fragment_incomplete",
+        /// An IP fragment of a datagram that the receiving kernel throws away because fragments overlap.
+        FragmentOverlap = "fragment_overlap",
+        /// An IP fragment that the memory bound pushed out.
+        FragmentOverBudget = "fragment_over_budget",
+
+        /// Not a connection that the user asked to watch.
+        NotWatched = "not_watched",
+        /// Every byte was known already.
+        Duplicate = "duplicate",
+        /// Sequence number far outside what the receiver could take.
+        OutOfWindow = "out_of_window",
+        /// Data without the ACK flag: the receiver drops it (RFC 9293 §3.10.7.4).
+        NoAckFlag = "no_ack_flag",
+        /// Data with SYN inside an established connection: the receiver drops it (RFC 5961 §4).
+        UnexpectedSyn = "unexpected_syn",
+        /// A timestamp far in the past: the receiver drops it (RFC 7323 §5, PAWS).
+        OldTimestamp = "old_timestamp",
+        /// A TCP-MD5 option that the connection did not agree on: the receiver drops it.
+        UnexpectedMd5 = "unexpected_md5",
+        /// Data behind FIN or RST: no application ever reads it.
+        AfterClose = "after_close",
+        /// Data on a SYN that the server did not accept.
+        SynDataRefused = "syn_data_refused",
+        /// The bytes belong to something that is not HTTP/1.
+        NotHttp = "not_http",
+        /// The memory bound for data behind a hole was reached.
+        SegmentOverBudget = "segment_over_budget",
+
+        /// Closed by FIN in both directions.
+        Finished = "finished",
+        /// Closed by RST.
+        Reset = "reset",
+        /// Silent for longer than the idle limit.
+        Idle = "idle",
+        /// A new connection took the same addresses and ports.
+        Replaced = "replaced",
+        /// Pushed out by a bound on connections or memory.
+        Evicted = "evicted",
+        /// Still open when the capture ended.
+        CaptureEnded = "capture_ended",
+
+        /// Bytes of the request were not captured.
+        RequestGap = "request_gap",
+        /// The connection ended inside the request.
+        RequestCutByClose = "request_cut_by_close",
+        /// The capture ended inside the request.
+        RequestCutByCaptureEnd = "request_cut_by_capture_end",
+        /// The head is not HTTP that a server would accept.
+        RequestMalformed = "request_malformed",
+        /// Larger than the bound for one message.
+        RequestTooLarge = "request_too_large",
+        /// The connection was given up inside the request: idle, replaced or evicted.
+        RequestAbandoned = "request_abandoned",
+        /// The server answered finally before the body came, and the client never sent it.
+        RequestBodyNeverSent = "request_body_never_sent",
+
+        /// Bytes of the response were not captured.
+        ResponseGap = "response_gap",
+        /// The connection ended inside the response.
+        ResponseCutByClose = "response_cut_by_close",
+        /// The capture ended inside the response.
+        ResponseCutByCaptureEnd = "response_cut_by_capture_end",
+        /// The head or the chunk framing is not HTTP.
+        ResponseMalformed = "response_malformed",
+        /// Larger than the bound for one message.
+        ResponseTooLarge = "response_too_large",
+        /// The connection was given up inside the response: idle, replaced or evicted.
+        ResponseAbandoned = "response_abandoned",
+        /// A response whose request was not seen.
+        ResponseWithoutRequest = "response_without_request",
+
+        /// The queue to the target was full.
+        QueueFull = "queue_full",
+        /// Carries the shadow marker: it is a replay already.
+        Marked = "marked",
+        /// Version 1 and the parser could read the request in two ways.
+        Ambiguous = "ambiguous",
+        /// Larger than `--max-body`.
+        BodyTooLarge = "body_too_large",
+        /// Not chosen by the user's filters.
+        Filtered = "filtered",
+        /// The grace period ended before its turn.
+        Stopped = "stopped",
+        /// The breaker was open: the target had failed too often in a row.
+        BreakerOpen = "breaker_open",
+        /// A request that opens a tunnel (CONNECT): nothing to compare.
+        TunnelRequest = "tunnel_request",
+        /// The target's name did not resolve.
+        ResolveFailed = "resolve_failed",
+        /// The target refused the connection or was unreachable.
+        ConnectFailed = "connect_failed",
+        /// The target did not accept the connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// The connection to the target broke while the request was sent or answered.
+        ConnectionLost = "connection_lost",
+        /// The target did not begin to answer in time.
+        FirstByteTimeout = "first_byte_timeout",
+        /// The target did not finish its answer in time.
+        AnswerTimeout = "answer_timeout",
+        /// The target's answer was not HTTP.
+        AnswerMalformed = "answer_malformed",
+        /// The target closed before its answer was whole.
+        AnswerCut = "answer_cut",
+
+        /// The recording's queue was full.
+        RecordQueueFull = "record_queue_full",
+        /// Writing failed: disk full, file gone.
+        WriteFailed = "write_failed",
+        /// Not whole, and the format has no way to say so.
+        RecordIncomplete = "record_incomplete",
+    }
+}
+
+impl Reason {
+    /// The stage at which something leaves for this reason.
+    #[must_use]
+    pub const fn stage(self) -> Stage {
+        use Reason::*;
+        match self {
+            KernelBufferFull | InterfaceDropped => Stage::Capture,
+            UnknownLinkType | NotIp | NotTcp | MalformedPacket | HeaderCut | TunnelTooDeep
+            | FragmentMerged | FragmentIncomplete | FragmentOverlap | FragmentOverBudget => {
+                Stage::Packet
+            }
+            NotWatched | Duplicate | OutOfWindow | NoAckFlag | UnexpectedSyn | OldTimestamp
+            | UnexpectedMd5 | AfterClose | SynDataRefused | NotHttp | SegmentOverBudget => {
+                Stage::Segment
+            }
+            Finished | Reset | Idle | Replaced | Evicted | CaptureEnded => Stage::Connection,
+            RequestGap
+            | RequestCutByClose
+            | RequestCutByCaptureEnd
+            | RequestMalformed
+            | RequestTooLarge
+            | RequestAbandoned
+            | RequestBodyNeverSent => Stage::Request,
+            ResponseGap
+            | ResponseCutByClose
+            | ResponseCutByCaptureEnd
+            | ResponseMalformed
+            | ResponseTooLarge
+            | ResponseAbandoned
+            | ResponseWithoutRequest => Stage::Response,
+            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | Stopped | BreakerOpen
+            | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
+            | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
+            RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
+        }
+    }
+
+    /// Whether leaving here is what the user or the protocol asked for, rather than a loss.
+    #[must_use]
+    pub const fn intentional(self) -> bool {
+        use Reason::*;
+        matches!(
+            self,
+            NotIp
+                | NotTcp
+                | FragmentMerged
+                | FragmentOverlap
+                | NotWatched
+                | Duplicate
+                | NoAckFlag
+                | UnexpectedSyn
+                | OldTimestamp
+                | UnexpectedMd5
+                | AfterClose
+                | SynDataRefused
+                | NotHttp
+                | Finished
+                | Reset
+                | Replaced
+                | CaptureEnded
+                | RequestBodyNeverSent
+                | Marked
+                | Filtered
+                | TunnelRequest
+        )
+    }
+}
+
+/// Counts of everything that came in, went on, or left early. Plain numbers: each worker owns one, and they add up.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    counts: [u64; Counter::ALL.len()],
+    dropped: [u64; Reason::ALL.len()],
+}
+
+impl Account {
+    /// An account with nothing in it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            counts: [0; Counter::ALL.len()],
+            dropped: [0; Reason::ALL.len()],
+        }
+    }
+
+    /// Counts `n` more of `counter`.
+    pub const fn add(&mut self, counter: Counter, n: u64) {
+        self.counts[counter as usize] += n;
+    }
+
+    /// Counts one more of `counter`.
+    pub const fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts one that left for `reason`.
+    pub const fn drop(&mut self, reason: Reason) {
+        self.drop_n(reason, 1);
+    }
+
+    /// Counts `n` that left for `reason`.
+    pub const fn drop_n(&mut self, reason: Reason, n: u64) {
+        self.dropped[reason as usize] += n;
+    }
+
+    /// How many of `counter` there were.
+    #[must_use]
+    pub const fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize]
+    }
+
+    /// How many left for `reason`.
+    #[must_use]
+    pub const fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// How many left early at `stage`, for whatever reason.
+    #[must_use]
+    pub fn dropped_at(&self, stage: Stage) -> u64 {
+        Reason::ALL
+            .iter()
+            .filter(|reason| reason.stage() == stage)
+            .map(|&reason| self.dropped(reason))
+            .sum()
+    }
+
+    /// Adds everything that `other` counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+    }
+
+    /// What this account has counted since `earlier`, an older copy of itself.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut difference = self.clone();
+        for (now, then) in difference.counts.iter_mut().zip(earlier.counts) {
+            *now = now.saturating_sub(then);
+        }
+        for (now, then) in difference.dropped.iter_mut().zip(earlier.dropped) {
+            *now = now.saturating_sub(then);
+        }
+        difference
+    }
+
+    /// Holds every stage to `in = out + Σ dropped`.
+    ///
+    /// The laws hold once everything in flight has been finished, so call it at the end.
+    ///
+    /// # Errors
+    /// The first stage whose sums disagree.
+    pub fn check(&self) -> Result<(), Imbalance> {
+        use Counter::*;
+        let laws = [
+            (Stage::Packet, self.get(Packets), self.get(Segments)),
+            (
+                Stage::Segment,
+                self.get(Segments),
+                self.get(SegmentsControl) + self.get(SegmentsData),
+            ),
+            (Stage::Connection, self.get(Connections), 0),
+            (Stage::Request, self.get(Requests), self.get(RequestsWhole)),
+            (
+                Stage::Response,
+                self.get(Responses),
+                self.get(ResponsesWhole),
+            ),
+            (
+                Stage::Replay,
+                self.get(ReplaysOffered),
+                self.get(ReplaysAnswered),
+            ),
+            (
+                Stage::Record,
+                self.get(RecordsOffered),
+                self.get(RecordsWritten),
+            ),
+        ];
+        for (stage, entered, left) in laws {
+            let dropped = self.dropped_at(stage);
+            if entered != left + dropped {
+                return Err(Imbalance {
+                    stage,
+                    entered,
+                    left,
+                    dropped,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = Counter::ALL.iter().map(|&c| (c.name(), self.get(c)));
+        let dropped = Reason::ALL.iter().map(|&r| (r.name(), self.dropped(r)));
+        f.debug_map()
+            .entries(counts.chain(dropped).filter(|&(_, n)| n > 0))
+            .finish()
+    }
+}
+
+/// A stage whose sums do not agree: a bug in this program, never a property of the traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the account of the {stage} stage does not add up: {entered} in, {left} out, {dropped} dropped"
+)]
+pub struct Imbalance {
+    /// The stage.
+    pub stage: Stage,
+    /// How many entered it.
+    pub entered: u64,
+    /// How many went on.
+    pub left: u64,
+    /// How many left early.
+    pub dropped: u64,
+}

@@ -1,0 +1,114 @@
+//! Message bodies: the bytes as they were on the wire, and the content in them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use memchr::memchr;
+
+/// How the length of a body was told (RFC 9112 §6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// By `Content-Length`, in bytes.
+    Length(u64),
+    /// By `Transfer-Encoding: chunked`.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// A message body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Body {
+    /// How its length was told.
+    pub framing: Framing,
+    /// The bytes as they were on the wire, chunk framing and trailers included; without the ones that are missing.
+    pub wire: Bytes,
+    /// Bytes that are known to be missing: not captured, or over the bound.
+    pub missing: u64,
+}
+
+impl Body {
+    /// No body at all.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            framing: Framing::None,
+            wire: Bytes::new(),
+            missing: 0,
+        }
+    }
+
+    /// The content: the wire bytes with the chunk framing taken off, content codings left on.
+    ///
+    /// Of a damaged chunked body it is what the chunks hold up to the damage.
+    #[must_use]
+    pub fn content(&self) -> Cow<'_, [u8]> {
+        if self.framing != Framing::Chunked {
+            return Cow::Borrowed(&self.wire);
+        }
+        let mut content = Vec::with_capacity(self.wire.len());
+        let mut chunks = Chunks { rest: &self.wire };
+        while let Some(chunk) = chunks.next_chunk() {
+            content.extend_from_slice(chunk);
+        }
+        Cow::Owned(content)
+    }
+
+    /// The trailer section as sent, from behind the last chunk to the empty line; empty when there is none.
+    #[must_use]
+    pub fn trailers(&self) -> &[u8] {
+        if self.framing != Framing::Chunked {
+            return &[];
+        }
+        let mut chunks = Chunks { rest: &self.wire };
+        while chunks.next_chunk().is_some() {}
+        chunks.rest
+    }
+}
+
+/// Walks the chunks of a body whose framing was already found good.
+struct Chunks<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Chunks<'a> {
+    fn next_chunk(&mut self) -> Option<&'a [u8]> {
+        let line_feed = memchr(b'\n', self.rest)?;
+        let size = chunk_size(&self.rest[..line_feed])?;
+        self.rest = &self.rest[line_feed + 1..];
+        if size == 0 {
+            return None;
+        }
+        let take = usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .min(self.rest.len());
+        let (chunk, rest) = self.rest.split_at(take);
+        self.rest = rest
+            .strip_prefix(b"\r\n")
+            .or_else(|| rest.strip_prefix(b"\n"))
+            .unwrap_or(rest);
+        Some(chunk)
+    }
+}
+
+/// The size in a chunk's first line, without its LF; `None` when a careful server refuses it (RFC 9112 §7.1).
+///
+/// Blanks before the extension or the line's end are taken, as every common server does.
+#[must_use]
+pub fn chunk_size(line: &[u8]) -> Option<u64> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
+    let rest = line[digits..].trim_ascii_start();
+    if digits == 0 || !(rest.is_empty() || rest[0] == b';') || memchr(b'\r', rest).is_some() {
+        return None;
+    }
+    line[..digits].iter().try_fold(0u64, |size, &digit| {
+        let value = char::from(digit).to_digit(16)?;
+        size.checked_mul(16)?.checked_add(u64::from(value))
+    })
+}

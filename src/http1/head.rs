@@ -1,0 +1,611 @@
+//! Message heads: parsed once, kept as the bytes they were, order, case and duplicates included.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::{memchr, memchr2};
+use smallvec::SmallVec;
+
+/// The head of a request: request line, field lines and the empty line, as they were on the wire (RFC 9112 §3, §5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestHead {
+    bytes: Bytes,
+    method: Span,
+    target: Span,
+    version: Span,
+    fields: FieldSpans,
+    strict: bool,
+}
+
+/// The head of a response: status line, field lines and the empty line, as they were on the wire (RFC 9112 §4, §5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResponseHead {
+    bytes: Bytes,
+    version: Span,
+    status: u16,
+    reason: Span,
+    fields: FieldSpans,
+    strict: bool,
+}
+
+/// Why bytes are not a message head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The first line is neither a request line nor a status line.
+    #[error("the first line is not an HTTP/1 start line")]
+    StartLine,
+    /// The empty line that ends a head is not there.
+    #[error("the head does not end in an empty line")]
+    Unfinished,
+    /// More than 4 GiB, or more field lines than any server takes.
+    #[error("the head is too large")]
+    TooLarge,
+}
+
+impl RequestHead {
+    /// Parses a whole head: `bytes` begins with the request line and ends with the empty line.
+    ///
+    /// Forms that RFC 9112 forbids but that servers accept are accepted: bare LF, blanks around the parts of the
+    /// request line, field lines without a colon (skipped). [`Self::is_strict`] tells them apart.
+    ///
+    /// # Errors
+    /// When the first line is not a request line, or the empty line is missing.
+    pub fn parse(bytes: Bytes) -> Result<Self, HeadError> {
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(HeadError::TooLarge);
+        }
+        if let Some(head) = Self::parse_strict(&bytes) {
+            return Ok(head);
+        }
+        let (line, rest) = first_line(&bytes)?;
+        let (method, target, version) =
+            split_request_line(&bytes[line.clone()]).ok_or(HeadError::StartLine)?;
+        let fields = parse_fields(&bytes, rest)?;
+        Ok(Self {
+            method,
+            target,
+            version,
+            fields,
+            strict: false,
+            bytes,
+        })
+    }
+
+    /// The fast way, for heads that follow the grammar to the letter.
+    fn parse_strict(bytes: &Bytes) -> Option<Self> {
+        let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed.parse_with_uninit_headers(bytes, &mut storage).ok()?;
+        if status != httparse::Status::Complete(bytes.len()) || memchr(b'\r', bytes).is_none() {
+            return None;
+        }
+        let method = Span::of(bytes, parsed.method?.as_bytes());
+        let target = Span::of(bytes, parsed.path?.as_bytes());
+        let version = Span {
+            start: target.end + 1,
+            end: target.end + 9,
+        };
+        if !bytes[..method.end as usize]
+            .first()
+            .is_some_and(u8::is_ascii_graphic)
+            || method.start != 0
+        {
+            return None;
+        }
+        Some(Self {
+            method,
+            target,
+            version,
+            fields: strict_fields(bytes, parsed.headers),
+            strict: !has_bare_line_feed(bytes),
+            bytes: bytes.clone(),
+        })
+    }
+
+    /// The head as it was on the wire, from the request line to the empty line.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The method, such as `GET`; any token (RFC 9110 §9.1).
+    #[must_use]
+    pub fn method(&self) -> &[u8] {
+        self.method.of_bytes(&self.bytes)
+    }
+
+    /// The request target as sent (RFC 9112 §3.2).
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        self.target.of_bytes(&self.bytes)
+    }
+
+    /// The protocol version as sent, such as `HTTP/1.1`; empty when the request line has none.
+    #[must_use]
+    pub fn version(&self) -> &[u8] {
+        self.version.of_bytes(&self.bytes)
+    }
+
+    /// Whether the version is older than HTTP/1.1, so that connections close by default.
+    #[must_use]
+    pub fn is_http10(&self) -> bool {
+        is_http10(self.version())
+    }
+
+    /// The field lines, in wire order.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            bytes: &self.bytes,
+            spans: &self.fields,
+        }
+    }
+
+    /// Whether the head follows the grammar of RFC 9112 to the letter.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+}
+
+impl ResponseHead {
+    /// Parses a whole head: `bytes` begins with the status line and ends with the empty line.
+    ///
+    /// # Errors
+    /// When the first line is not a status line, or the empty line is missing.
+    pub fn parse(bytes: Bytes) -> Result<Self, HeadError> {
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(HeadError::TooLarge);
+        }
+        if let Some(head) = Self::parse_strict(&bytes) {
+            return Ok(head);
+        }
+        let (line, rest) = first_line(&bytes)?;
+        let (version, status, reason) =
+            split_status_line(&bytes[line.clone()]).ok_or(HeadError::StartLine)?;
+        let fields = parse_fields(&bytes, rest)?;
+        Ok(Self {
+            version,
+            status,
+            reason,
+            fields,
+            strict: false,
+            bytes,
+        })
+    }
+
+    /// The fast way, for heads that follow the grammar to the letter.
+    fn parse_strict(bytes: &Bytes) -> Option<Self> {
+        let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let status = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut parsed, bytes, &mut storage)
+            .ok()?;
+        if status != httparse::Status::Complete(bytes.len()) || !bytes.starts_with(b"HTTP/") {
+            return None;
+        }
+        // httparse answers "" for a reason phrase with bytes above 0x7f: read it from the line itself.
+        let line_end = memchr2(b'\r', b'\n', bytes)?;
+        let (version, code, reason) = split_status_line(&bytes[..line_end])?;
+        Some(Self {
+            version,
+            status: code,
+            reason,
+            fields: strict_fields(bytes, parsed.headers),
+            strict: !has_bare_line_feed(bytes),
+            bytes: bytes.clone(),
+        })
+    }
+
+    /// The head as it was on the wire, from the status line to the empty line.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The protocol version as sent, such as `HTTP/1.1`.
+    #[must_use]
+    pub fn version(&self) -> &[u8] {
+        self.version.of_bytes(&self.bytes)
+    }
+
+    /// The status code: three digits as sent, so 0 to 999.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason phrase as sent; may be empty.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        self.reason.of_bytes(&self.bytes)
+    }
+
+    /// Whether this is an interim answer: 1xx but for 101, which is final (RFC 9110 §15.2).
+    #[must_use]
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    /// Whether the version is older than HTTP/1.1, so that connections close by default.
+    #[must_use]
+    pub fn is_http10(&self) -> bool {
+        is_http10(self.version())
+    }
+
+    /// The field lines, in wire order.
+    #[must_use]
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            bytes: &self.bytes,
+            spans: &self.fields,
+        }
+    }
+
+    /// Whether the head follows the grammar of RFC 9112 to the letter.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+}
+
+/// The field lines of a head, in wire order, repeated names repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    bytes: &'a [u8],
+    spans: &'a [FieldSpan],
+}
+
+impl<'a> Fields<'a> {
+    /// Name and value of each line as sent, the blanks around both taken off; a folded value keeps its folds.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.spans.iter().map(move |field| {
+            (
+                field.name.of_bytes(self.bytes),
+                field.value.of_bytes(self.bytes),
+            )
+        })
+    }
+
+    /// The value of the first line called `name` (compared without case).
+    #[must_use]
+    pub fn get(self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The values of all lines called `name` (compared without case), in wire order.
+    pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// The comma-separated elements of all lines called `name`, blanks and empty elements taken off
+    /// (RFC 9110 §5.6.1).
+    pub fn elements(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.all(name)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|element| !element.is_empty())
+    }
+
+    /// Whether an element of `name` equals `token` without case, such as `close` in `Connection`.
+    #[must_use]
+    pub fn has_token(self, name: &str, token: &str) -> bool {
+        self.elements(name)
+            .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// The byte ranges, within the head, of each whole field line: from its name to the end of its line break.
+    pub fn lines(self) -> impl Iterator<Item = Range<usize>> {
+        self.spans
+            .iter()
+            .map(|field| field.name.start as usize..field.line_end as usize)
+    }
+
+    /// How many field lines there are.
+    #[must_use]
+    pub fn len(self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is no field line.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// A field value with each fold (RFC 9112 §5.2) read as one blank.
+#[must_use]
+pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
+    if memchr2(b'\r', b'\n', value).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let mut plain = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr2(b'\r', b'\n', rest) {
+        plain.extend_from_slice(rest[..at].trim_ascii_end());
+        rest = rest[at..].trim_ascii_start();
+        plain.push(b' ');
+    }
+    plain.extend_from_slice(rest);
+    Cow::Owned(plain)
+}
+
+/// The length of the head that `bytes` begins with, empty line included; `None` while it is not whole.
+///
+/// `from` is where an earlier call on a shorter prefix stopped looking; it is moved on.
+#[must_use]
+pub fn head_length(bytes: &[u8], from: &mut usize) -> Option<usize> {
+    let mut at = *from;
+    while let Some(offset) = memchr(b'\n', &bytes[at..]) {
+        let after = at + offset + 1;
+        match bytes.get(after) {
+            Some(b'\n') => return Some(after + 1),
+            Some(b'\r') => match bytes.get(after + 1) {
+                Some(b'\n') => return Some(after + 2),
+                Some(_) => {}
+                None => {
+                    *from = at + offset;
+                    return None;
+                }
+            },
+            Some(_) => {}
+            None => {
+                *from = at + offset;
+                return None;
+            }
+        }
+        at = after;
+    }
+    *from = bytes.len();
+    None
+}
+
+/// Splits a request line into method, target and version; the version is empty in the HTTP/0.9 form.
+fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r');
+    let method_end = line.iter().position(is_blank)?;
+    if method_end == 0 || !line[..method_end].iter().all(|&byte| is_token_byte(byte)) {
+        return None;
+    }
+    let target_start = method_end + line[method_end..].iter().position(|byte| !is_blank(byte))?;
+    let line_end = line.iter().rposition(|byte| !is_blank(byte))? + 1;
+    // The version is the last word; a target with blanks in it (RFC 9112 §3: invalid) is everything between.
+    let last_word = line[..line_end]
+        .iter()
+        .rposition(is_blank)
+        .map_or(0, |at| at + 1);
+    let has_version = last_word >= target_start && is_version_shaped(&line[last_word..line_end]);
+    if !has_version {
+        return Some((
+            Span::new(0, method_end),
+            Span::new(target_start, line_end),
+            Span::new(line_end, line_end),
+        ));
+    }
+    let target_end = line[..last_word]
+        .iter()
+        .rposition(|byte| !is_blank(byte))
+        .map_or(0, |at| at + 1);
+    let target_end = target_end.max(target_start.min(last_word));
+    Some((
+        Span::new(0, method_end),
+        Span::new(target_start, target_end),
+        Span::new(last_word, line_end),
+    ))
+}
+
+/// Splits a status line into version, status code and reason phrase.
+fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
+    let version_end = memchr2(b' ', b'\t', line).unwrap_or(line.len());
+    if !is_version_shaped(&line[..version_end]) {
+        return None;
+    }
+    let code_start = version_end
+        + line[version_end..]
+            .iter()
+            .position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    let digits = line[code_start..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    if digits != 3 {
+        return None;
+    }
+    let code = line[code_start..code_start + 3]
+        .iter()
+        .fold(0u16, |code, digit| code * 10 + u16::from(digit - b'0'));
+    let code_end = code_start + 3;
+    let reason_start = match line.get(code_end) {
+        None => code_end,
+        Some(b' ' | b'\t' | b'\r') => code_end + 1,
+        Some(_) => return None,
+    };
+    let reason_end = line.len()
+        - line[reason_start..]
+            .iter()
+            .rev()
+            .take_while(|byte| **byte == b'\r')
+            .count();
+    Some((
+        Span::new(0, version_end),
+        code,
+        Span::new(reason_start, reason_end),
+    ))
+}
+
+/// `HTTP/` and something that begins like a number, in any case: what both RFC 9112 §2.3 and sloppy peers write.
+fn is_version_shaped(word: &[u8]) -> bool {
+    word.len() >= 6 && word[..5].eq_ignore_ascii_case(b"HTTP/") && word[5].is_ascii_digit()
+}
+
+fn is_http10(version: &[u8]) -> bool {
+    // Anything that is not HTTP/1.1 or later in the 1.x line is treated as the more careful one.
+    !(version.len() == 8 && version[..7].eq_ignore_ascii_case(b"HTTP/1.") && version[7] != b'0')
+}
+
+/// A byte of a token (RFC 9110 §5.6.2).
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+}
+
+/// The first line without its line break, and where the next one begins.
+fn first_line(bytes: &[u8]) -> Result<(Range<usize>, usize), HeadError> {
+    let line_feed = memchr(b'\n', bytes).ok_or(HeadError::Unfinished)?;
+    let end = if line_feed > 0 && bytes[line_feed - 1] == b'\r' {
+        line_feed - 1
+    } else {
+        line_feed
+    };
+    Ok((0..end, line_feed + 1))
+}
+
+/// Reads field lines leniently from `at` to the empty line, which must be the end of `bytes`.
+fn parse_fields(bytes: &[u8], mut at: usize) -> Result<FieldSpans, HeadError> {
+    let mut fields = FieldSpans::new();
+    loop {
+        let line_end = at + memchr(b'\n', &bytes[at..]).ok_or(HeadError::Unfinished)?;
+        let line = Span::new(at, line_end).trimmed_end(bytes);
+        let after = line_end + 1;
+        let is_fold = matches!(bytes[at], b' ' | b'\t');
+        if line.is_empty() && !is_fold {
+            return Ok(fields);
+        }
+        if is_fold && let Some(last) = fields.last_mut() {
+            if !line.is_empty() {
+                last.value = Span {
+                    start: last.value.start,
+                    end: line.end,
+                }
+                .trimmed(bytes);
+            }
+            last.line_end = narrow(after);
+        } else if let Some(colon) = memchr(b':', line.of_bytes(bytes)) {
+            let name = Span {
+                start: line.start,
+                end: line.start + narrow(colon),
+            }
+            .trimmed(bytes);
+            let value = Span {
+                start: line.start + narrow(colon) + 1,
+                end: line.end,
+            }
+            .trimmed(bytes);
+            fields.push(FieldSpan {
+                name,
+                value,
+                line_end: narrow(after),
+            });
+        }
+        at = after;
+        if at >= bytes.len() {
+            return Err(HeadError::Unfinished);
+        }
+    }
+}
+
+fn strict_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> FieldSpans {
+    headers
+        .iter()
+        .map(|header| {
+            let name = Span::of(bytes, header.name.as_bytes());
+            let value = if header.value.is_empty() {
+                Span {
+                    start: name.end + 1,
+                    end: name.end + 1,
+                }
+            } else {
+                Span::of(bytes, header.value)
+            };
+            let from = value.end as usize;
+            let line_end = memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at + 1);
+            FieldSpan {
+                name,
+                value,
+                line_end: narrow(line_end),
+            }
+        })
+        .collect()
+}
+
+fn has_bare_line_feed(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r')
+}
+
+/// Field lines that fit the fast way; a head with more is read the slow way.
+const STRICT_FIELDS: usize = 64;
+
+type FieldSpans = SmallVec<[FieldSpan; 8]>;
+
+/// Where a field line's parts are within the head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct FieldSpan {
+    name: Span,
+    value: Span,
+    line_end: u32,
+}
+
+/// A byte range within a head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: narrow(start),
+            end: narrow(end),
+        }
+    }
+
+    /// Where `part`, a slice of `whole`, lies in it.
+    fn of(whole: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr().addr() - whole.as_ptr().addr();
+        Self::new(start, start + part.len())
+    }
+
+    fn of_bytes(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    fn trimmed_end(self, bytes: &[u8]) -> Self {
+        let kept = self
+            .of_bytes(bytes)
+            .iter()
+            .rposition(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
+        Self {
+            start: self.start,
+            end: self.start + kept.map_or(0, |at| narrow(at) + 1),
+        }
+    }
+
+    fn trimmed(self, bytes: &[u8]) -> Self {
+        let end = self.trimmed_end(bytes);
+        let skipped = end
+            .of_bytes(bytes)
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+            .count();
+        Self {
+            start: end.start + narrow(skipped),
+            end: end.end,
+        }
+    }
+}
+
+/// Offsets within a head fit: its length was checked against `u32::MAX` once.
+fn narrow(offset: usize) -> u32 {
+    debug_assert!(u32::try_from(offset).is_ok());
+    offset as u32
+}

@@ -1,0 +1,12 @@
+//! shadowtap: passive shadow deployments.
+
+#[deny(clippy::disallowed_types)]
+pub mod account;
+#[deny(clippy::disallowed_types)]
+pub mod exchange;
+#[deny(clippy::disallowed_types)]
+pub mod http1;
+#[deny(clippy::disallowed_types)]
+pub mod time;
+#[deny(clippy::disallowed_types)]
+pub mod wire;

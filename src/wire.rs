@@ -1,0 +1,92 @@
+//! From captured frames to TCP segments: link layers, tunnels, IP fragments.
+
+use std::net::SocketAddr;
+
+use crate::time::Timestamp;
+
+/// What libpcap, or a capture file, hands over: one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// When it was captured.
+    pub time: Timestamp,
+    /// The kind of its link-layer header.
+    pub link: LinkType,
+    /// Its length on the wire, in bytes; more than `data.len()` when the snap length cut it.
+    pub wire_len: u32,
+    /// The frame, from its link-layer header on.
+    pub data: &'a [u8],
+}
+
+/// A link-layer header type, by its number in capture files (`LINKTYPE_*`, <https://www.tcpdump.org/linktypes.html>).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkType(pub u16);
+
+/// One TCP segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// When its (last) frame was captured.
+    pub time: Timestamp,
+    /// The VLANs and tunnels that it came through.
+    pub path: Path,
+    /// Sender.
+    pub source: SocketAddr,
+    /// Receiver.
+    pub destination: SocketAddr,
+    /// Sequence number of the first payload byte, or of SYN.
+    pub seq: u32,
+    /// Acknowledgement number; meaningful only with [`TcpFlags::ACK`].
+    pub ack: u32,
+    /// Flags.
+    pub flags: TcpFlags,
+    /// Window as sent, not scaled.
+    pub window: u16,
+    /// How many bytes before this offset of the payload are urgent: the urgent pointer, when URG is set.
+    pub urgent: Option<u16>,
+    /// The timestamp option: `(TSval, TSecr)`.
+    pub timestamps: Option<(u32, u32)>,
+    /// Whether a TCP-MD5 or TCP-AO option is there.
+    pub signed: bool,
+    /// The payload that was captured, without link-layer padding.
+    pub payload: &'a [u8],
+    /// Payload bytes behind `payload` that were on the wire but that the snap length cut off.
+    pub cut: u32,
+}
+
+/// The VLAN tags and tunnel identifiers that a segment came through, folded into one number; 0 is none.
+///
+/// Only identifiers that are equal in both directions take part (VLAN ids, VNIs, GRE keys), no addresses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Path(pub u64);
+
+/// TCP flags, in the bit positions of RFC 9293 §3.1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: Self = Self(0x01);
+    /// Synchronise sequence numbers.
+    pub const SYN: Self = Self(0x02);
+    /// Reset the connection.
+    pub const RST: Self = Self(0x04);
+    /// Push.
+    pub const PSH: Self = Self(0x08);
+    /// The acknowledgement number counts.
+    pub const ACK: Self = Self(0x10);
+    /// The urgent pointer counts.
+    pub const URG: Self = Self(0x20);
+
+    /// Whether every flag of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for TcpFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
