@@ -1,7 +1,11 @@
 //! HTTP/1 on the wire: heads, message framing, bodies, each as the bytes were.
 
 mod body;
+pub mod framing;
 mod head;
+mod reader;
+pub mod recognise;
 
 pub use body::{Body, Framing, chunk_size};
 pub use head::{Fields, HeadError, RequestHead, ResponseHead, head_length, unfold};
+pub use reader::{Abandoned, BodyEnd, MessageLimits, MessageReader, Side, Step};

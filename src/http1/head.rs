@@ -15,7 +15,7 @@ pub struct RequestHead {
     target: Span,
     version: Span,
     fields: FieldSpans,
-    strict: bool,
+    grammar: Grammar,
 }
 
 /// The head of a response: status line, field lines and the empty line, as they were on the wire (RFC 9112 §4, §5).
@@ -26,7 +26,7 @@ pub struct ResponseHead {
     status: u16,
     reason: Span,
     fields: FieldSpans,
-    strict: bool,
+    grammar: Grammar,
 }
 
 /// Why bytes are not a message head.
@@ -59,15 +59,24 @@ impl RequestHead {
             return Ok(head);
         }
         let (line, rest) = first_line(&bytes)?;
-        let (method, target, version) =
-            split_request_line(&bytes[line.clone()]).ok_or(HeadError::StartLine)?;
-        let fields = parse_fields(&bytes, rest)?;
+        let line = &bytes[line];
+        let (method, target, version) = split_request_line(line).ok_or(HeadError::StartLine)?;
+        let mut grammar = Grammar::Loose;
+        let single_blanks = line
+            .iter()
+            .filter(|byte| byte.is_ascii_whitespace())
+            .count()
+            == 2;
+        if !single_blanks || !matches!(version.of_bytes(line), b"HTTP/1.0" | b"HTTP/1.1") {
+            grammar = Grammar::Odd;
+        }
+        let fields = parse_fields(&bytes, rest, &mut grammar)?;
         Ok(Self {
             method,
             target,
             version,
             fields,
-            strict: false,
+            grammar,
             bytes,
         })
     }
@@ -98,7 +107,7 @@ impl RequestHead {
             target,
             version,
             fields: strict_fields(bytes, parsed.headers),
-            strict: !has_bare_line_feed(bytes),
+            grammar: Grammar::of_line_ends(bytes),
             bytes: bytes.clone(),
         })
     }
@@ -145,7 +154,15 @@ impl RequestHead {
     /// Whether the head follows the grammar of RFC 9112 to the letter.
     #[must_use]
     pub fn is_strict(&self) -> bool {
-        self.strict
+        self.grammar == Grammar::Strict
+    }
+
+    /// Whether it breaks the grammar in a way that servers read differently, so that two of them may disagree
+    /// about what it says: a field line without a colon, blanks before the colon, control bytes, a target with
+    /// blanks. Bare LF and folded values alone are not.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.grammar == Grammar::Odd
     }
 }
 
@@ -164,13 +181,14 @@ impl ResponseHead {
         let (line, rest) = first_line(&bytes)?;
         let (version, status, reason) =
             split_status_line(&bytes[line.clone()]).ok_or(HeadError::StartLine)?;
-        let fields = parse_fields(&bytes, rest)?;
+        let mut grammar = Grammar::Loose;
+        let fields = parse_fields(&bytes, rest, &mut grammar)?;
         Ok(Self {
             version,
             status,
             reason,
             fields,
-            strict: false,
+            grammar,
             bytes,
         })
     }
@@ -193,7 +211,7 @@ impl ResponseHead {
             status: code,
             reason,
             fields: strict_fields(bytes, parsed.headers),
-            strict: !has_bare_line_feed(bytes),
+            grammar: Grammar::of_line_ends(bytes),
             bytes: bytes.clone(),
         })
     }
@@ -246,7 +264,15 @@ impl ResponseHead {
     /// Whether the head follows the grammar of RFC 9112 to the letter.
     #[must_use]
     pub fn is_strict(&self) -> bool {
-        self.strict
+        self.grammar == Grammar::Strict
+    }
+
+    /// Whether it breaks the grammar in a way that servers read differently, so that two of them may disagree
+    /// about what it says: a field line without a colon, blanks before the colon, control bytes, a target with
+    /// blanks. Bare LF and folded values alone are not.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.grammar == Grammar::Odd
     }
 }
 
@@ -466,7 +492,11 @@ fn first_line(bytes: &[u8]) -> Result<(Range<usize>, usize), HeadError> {
 }
 
 /// Reads field lines leniently from `at` to the empty line, which must be the end of `bytes`.
-fn parse_fields(bytes: &[u8], mut at: usize) -> Result<FieldSpans, HeadError> {
+fn parse_fields(
+    bytes: &[u8],
+    mut at: usize,
+    grammar: &mut Grammar,
+) -> Result<FieldSpans, HeadError> {
     let mut fields = FieldSpans::new();
     loop {
         let line_end = at + memchr(b'\n', &bytes[at..]).ok_or(HeadError::Unfinished)?;
@@ -486,21 +516,33 @@ fn parse_fields(bytes: &[u8], mut at: usize) -> Result<FieldSpans, HeadError> {
             }
             last.line_end = narrow(after);
         } else if let Some(colon) = memchr(b':', line.of_bytes(bytes)) {
+            let colon_at = line.start + narrow(colon);
             let name = Span {
                 start: line.start,
-                end: line.start + narrow(colon),
+                end: colon_at,
             }
             .trimmed(bytes);
             let value = Span {
-                start: line.start + narrow(colon) + 1,
+                start: colon_at + 1,
                 end: line.end,
             }
             .trimmed(bytes);
+            let is_clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+            let name_bytes = name.of_bytes(bytes);
+            if name.is_empty()
+                || name.end != colon_at
+                || !name_bytes.iter().all(|&byte| is_token_byte(byte))
+                || !value.of_bytes(bytes).iter().all(is_clean)
+            {
+                *grammar = Grammar::Odd;
+            }
             fields.push(FieldSpan {
                 name,
                 value,
                 line_end: narrow(after),
             });
+        } else {
+            *grammar = Grammar::Odd;
         }
         at = after;
         if at >= bytes.len() {
@@ -533,8 +575,28 @@ fn strict_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> FieldSpans {
         .collect()
 }
 
-fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r')
+/// How closely a head follows RFC 9112.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Grammar {
+    /// To the letter.
+    Strict,
+    /// Bare LF, folds: forbidden, but read alike by all who read it.
+    Loose,
+    /// In ways that recipients read differently.
+    Odd,
+}
+
+impl Grammar {
+    /// Of a head that is right but for, perhaps, its line ends.
+    fn of_line_ends(bytes: &[u8]) -> Self {
+        let has_bare_line_feed =
+            memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r');
+        if has_bare_line_feed {
+            Self::Loose
+        } else {
+            Self::Strict
+        }
+    }
 }
 
 /// Field lines that fit the fast way; a head with more is read the slow way.

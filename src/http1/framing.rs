@@ -1,0 +1,186 @@
+//! How long a body is, and how it ends: RFC 9112 §6.3, in the clause order of the text.
+
+use crate::exchange::Doubts;
+use crate::http1::{Fields, Framing, RequestHead, ResponseHead};
+
+/// What a head says about the body behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Length {
+    /// A body of that framing follows (or none).
+    Framed(Framing),
+    /// No more HTTP follows on this connection: a tunnel, or another protocol.
+    Tunnel,
+    /// The head contradicts itself; a server answers 400 and closes.
+    Invalid,
+}
+
+/// The body of a request, and what makes its length doubtful.
+#[must_use]
+pub fn of_request(head: &RequestHead) -> (Length, Doubts) {
+    let fields = head.fields();
+    let mut doubts = Doubts {
+        head: head.is_odd(),
+        ..Doubts::default()
+    };
+    // Clauses 1 and 2 are about responses.
+    let coding = TransferCoding::of(fields, &mut doubts);
+    let content_length = ContentLength::of(fields, &mut doubts);
+    // Clause 3: Transfer-Encoding overrides Content-Length, and the message is suspicious.
+    if coding != TransferCoding::None && content_length != ContentLength::None {
+        doubts.transfer_encoding = true;
+    }
+    if coding != TransferCoding::None && head.is_http10() {
+        doubts.transfer_encoding = true; // RFC 9112 §6.1: faulty framing
+    }
+    let length = match (coding, content_length) {
+        // Clause 4.
+        (TransferCoding::Chunked, _) => Length::Framed(Framing::Chunked),
+        // Clause 4 for a request whose last coding is not chunked: 400. Where a length is given too, servers
+        // that do not know the coding go by that.
+        (TransferCoding::Other, ContentLength::Valid(length)) => {
+            Length::Framed(Framing::Length(length))
+        }
+        (TransferCoding::Other, _) => Length::Invalid,
+        // Clause 5.
+        (TransferCoding::None, ContentLength::Invalid | ContentLength::Conflicting(_)) => {
+            Length::Invalid
+        }
+        // Clause 6.
+        (TransferCoding::None, ContentLength::Valid(0)) => Length::Framed(Framing::Length(0)),
+        (TransferCoding::None, ContentLength::Valid(length)) => {
+            Length::Framed(Framing::Length(length))
+        }
+        // Clause 7.
+        (TransferCoding::None, ContentLength::None) => Length::Framed(Framing::None),
+    };
+    (length, doubts)
+}
+
+/// The body of a response to a request with that method (`None`: unknown), and what makes its length doubtful.
+#[must_use]
+pub fn of_response(head: &ResponseHead, request_method: Option<&[u8]>) -> (Length, Doubts) {
+    let fields = head.fields();
+    let mut doubts = Doubts {
+        head: head.is_odd(),
+        ..Doubts::default()
+    };
+    let status = head.status();
+    // Clause 1.
+    if status == 101 {
+        return (Length::Tunnel, doubts);
+    }
+    if request_method == Some(b"HEAD") || matches!(status, 100..200 | 204 | 304) {
+        return (Length::Framed(Framing::None), doubts);
+    }
+    // Clause 2.
+    if request_method == Some(b"CONNECT") && (200..300).contains(&status) {
+        return (Length::Tunnel, doubts);
+    }
+    let coding = TransferCoding::of(fields, &mut doubts);
+    let content_length = ContentLength::of(fields, &mut doubts);
+    // Clause 3.
+    if coding != TransferCoding::None && content_length != ContentLength::None {
+        doubts.transfer_encoding = true;
+    }
+    let framing = match (coding, content_length) {
+        // Clause 4.
+        (TransferCoding::Chunked, _) => Framing::Chunked,
+        (TransferCoding::Other, _) => Framing::UntilClose,
+        // Clause 5: a user agent gives up; the first value is what most of them would have gone by.
+        (TransferCoding::None, ContentLength::Conflicting(first)) => Framing::Length(first),
+        (TransferCoding::None, ContentLength::Invalid) => Framing::UntilClose,
+        // Clause 6.
+        (TransferCoding::None, ContentLength::Valid(length)) => Framing::Length(length),
+        // Clause 7 is about requests; clause 8.
+        (TransferCoding::None, ContentLength::None) => Framing::UntilClose,
+    };
+    (Length::Framed(framing), doubts)
+}
+
+/// What `Transfer-Encoding` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TransferCoding {
+    None,
+    /// The last coding is chunked.
+    Chunked,
+    /// There is one, but the last is not chunked.
+    Other,
+}
+
+impl TransferCoding {
+    fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
+        let mut present = false;
+        let mut lines = 0;
+        let mut chunked = 0;
+        let mut last_is_chunked = false;
+        for value in fields.all("transfer-encoding") {
+            present = true;
+            lines += 1;
+            doubts.transfer_encoding |= memchr::memchr2(b'\r', b'\n', value).is_some();
+        }
+        for coding in fields.elements("transfer-encoding") {
+            last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            chunked += usize::from(last_is_chunked);
+            doubts.transfer_encoding |=
+                !coding.iter().all(|&byte| super::head::is_token_byte(byte));
+        }
+        if !present {
+            return Self::None;
+        }
+        doubts.transfer_encoding |= !last_is_chunked || chunked > 1 || lines > 1;
+        if last_is_chunked {
+            Self::Chunked
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What `Content-Length` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ContentLength {
+    None,
+    Valid(u64),
+    /// Several different ones; the first.
+    Conflicting(u64),
+    Invalid,
+}
+
+impl ContentLength {
+    fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
+        let mut found = Self::None;
+        for value in fields.all("content-length") {
+            // A list of equal values is what a proxy made of several lines (RFC 9110 §8.6).
+            for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                let Some(length) = decimal(element) else {
+                    doubts.content_length = true;
+                    return Self::Invalid;
+                };
+                found = match found {
+                    Self::None => Self::Valid(length),
+                    Self::Valid(first) if first == length => {
+                        doubts.content_length = true;
+                        found
+                    }
+                    Self::Valid(first) | Self::Conflicting(first) => {
+                        doubts.content_length = true;
+                        Self::Conflicting(first)
+                    }
+                    Self::Invalid => found,
+                };
+            }
+        }
+        found
+    }
+}
+
+/// `1*DIGIT` that fits.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, &digit| {
+        let value = char::from(digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(u64::from(value))
+    })
+}
