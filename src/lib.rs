@@ -10,3 +10,6 @@ pub mod http1;
 pub mod time;
 #[deny(clippy::disallowed_types)]
 pub mod wire;
+
+pub mod admin;
+pub mod metrics;

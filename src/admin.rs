@@ -1,0 +1,144 @@
+//! The admin server: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Readiness is owned, not set: whoever still has something to do before the program is ready holds a [`Latch`], and
+//! drops it when that is done. There is no flag to forget.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::metrics::{OPENMETRICS, openmetrics};
+
+/// What the program still waits for, before it is ready.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    awaited: Vec<(String, watch::Receiver<()>)>,
+}
+
+/// Held by whoever has something left to do before the program is ready; dropping it says that it is done.
+#[derive(Debug)]
+pub struct Latch {
+    _open: watch::Sender<()>,
+}
+
+impl Readiness {
+    /// Makes one more thing that readiness waits for; `missing` says, for a person, what is missing until then.
+    pub fn latch(&mut self, missing: impl Into<String>) -> Latch {
+        let (open, receiver) = watch::channel(());
+        self.awaited.push((missing.into(), receiver));
+        Latch { _open: open }
+    }
+
+    /// What is missing; nothing when the program is ready.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        self.awaited
+            .iter()
+            .filter(|(_, latch)| latch.has_changed().is_ok())
+            .map(|(missing, _)| missing.as_str())
+    }
+}
+
+/// An admin server that has its socket already, so that a wrong address shows before anything else begins.
+pub struct Admin {
+    listener: TcpListener,
+}
+
+impl Admin {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// When it is not free or not of this machine.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+        })
+    }
+
+    /// The address that it listens on; tells the port where the user gave 0.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is ready.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub async fn serve(
+        self,
+        registry: Registry,
+        readiness: Readiness,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::new(Shared {
+            registry,
+            readiness,
+        });
+        axum::serve(self.listener, routes(shared))
+            .with_graceful_shutdown(stop)
+            .await
+    }
+}
+
+struct Shared {
+    registry: Registry,
+    readiness: Readiness,
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(shared)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, OPENMETRICS)],
+        openmetrics(&shared.registry),
+    )
+        .into_response()
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    let missing: Vec<_> = shared.readiness.missing().collect();
+    if missing.is_empty() {
+        return "ready\n".into_response();
+    }
+    let body = format!("not ready: {}\n", missing.join("; "));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_every_latch_was_dropped() {
+        let mut readiness = Readiness::default();
+        assert_eq!(readiness.missing().count(), 0);
+        let capture = readiness.latch("the capture is not open");
+        let target = readiness.latch("no target has resolved");
+        drop(capture);
+        let seen = readiness.clone();
+        assert_eq!(
+            seen.missing().collect::<Vec<_>>(),
+            ["no target has resolved"]
+        );
+        drop(target);
+        assert_eq!(seen.missing().count(), 0);
+    }
+}
