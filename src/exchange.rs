@@ -1,8 +1,11 @@
 //! What the pipeline is about: requests, responses, and the exchanges they make.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use ahash::AHashMap;
 
 use crate::account::Reason;
 use crate::http1::{Body, RequestHead, ResponseHead};
@@ -156,4 +159,220 @@ pub struct Exchange {
     pub request: Option<Arc<Request>>,
     /// The final response, if one was seen.
     pub response: Option<Response>,
+}
+
+impl Exchange {
+    /// The exchange's name; a response whose request was not seen has none.
+    #[must_use]
+    pub fn id(&self) -> Option<ExchangeId> {
+        self.request.as_ref().map(|request| request.id)
+    }
+}
+
+/// Joins [`Event`]s into whole [`Exchange`]s.
+///
+/// The order of what comes out depends only on the order of what goes in: an exchange leaves when its response comes, or
+/// when it is known that none will.
+///
+/// Invariant: `by_age` and `by_id` hold the same requests.
+#[derive(Debug)]
+pub struct Joiner {
+    /// Requests that wait for their response, oldest first; the key counts requests.
+    by_age: BTreeMap<u64, Arc<Request>>,
+    by_id: AHashMap<ExchangeId, u64>,
+    requests: u64,
+    limit: usize,
+    late: u64,
+}
+
+impl Joiner {
+    /// Holds at most `limit` requests (at least 1) back for their response; one more sends the oldest on without it.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            by_age: BTreeMap::new(),
+            by_id: AHashMap::new(),
+            requests: 0,
+            limit: limit.max(1),
+            late: 0,
+        }
+    }
+
+    /// Takes one event in; hands out the exchange that it completed, or that it pushed out.
+    pub fn push(&mut self, event: Event) -> Option<Exchange> {
+        match event {
+            Event::Request(request) => self.wait(request),
+            Event::Response { id, response } => {
+                let exchange = self.take(id, Some(response));
+                self.late += u64::from(exchange.is_none());
+                exchange
+            }
+            Event::Orphan {
+                connection,
+                endpoints,
+                response,
+            } => Some(Exchange {
+                connection,
+                endpoints,
+                request: None,
+                response: Some(response),
+            }),
+            Event::Unanswered { id } => self.take(id, None),
+            Event::Closed { .. } => None,
+        }
+    }
+
+    /// Hands out what still waits, in the order of requests.
+    pub fn finish(self) -> impl Iterator<Item = Exchange> {
+        self.by_age
+            .into_values()
+            .map(|request| exchange(request, None))
+    }
+
+    /// How many requests wait for their response.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// How many responses came after their request had been sent on without one, and so were left out.
+    #[must_use]
+    pub const fn late(&self) -> u64 {
+        self.late
+    }
+
+    fn wait(&mut self, request: Arc<Request>) -> Option<Exchange> {
+        let pushed_out = if self.by_age.len() < self.limit {
+            None
+        } else {
+            self.by_age.pop_first().map(|(_, oldest)| oldest)
+        };
+        if let Some(oldest) = &pushed_out {
+            self.by_id.remove(&oldest.id);
+        }
+        let clash = self.by_id.insert(request.id, self.requests);
+        debug_assert!(clash.is_none(), "exchange ids are unique");
+        self.by_age.insert(self.requests, request);
+        self.requests += 1;
+        pushed_out.map(|request| exchange(request, None))
+    }
+
+    fn take(&mut self, id: ExchangeId, response: Option<Response>) -> Option<Exchange> {
+        let age = self.by_id.remove(&id)?;
+        let request = self.by_age.remove(&age)?;
+        Some(exchange(request, response))
+    }
+}
+
+fn exchange(request: Arc<Request>, response: Option<Response>) -> Exchange {
+    Exchange {
+        connection: request.connection,
+        endpoints: request.endpoints,
+        request: Some(request),
+        response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::Framing;
+    use bytes::Bytes;
+
+    fn request(id: u64) -> Event {
+        Event::Request(Arc::new(Request {
+            id: ExchangeId(id),
+            connection: ConnectionId(1),
+            endpoints: ENDPOINTS,
+            first_byte: Timestamp::ZERO,
+            last_byte: Timestamp::ZERO,
+            head: RequestHead::parse(Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")).unwrap(),
+            body: Body::none(),
+            doubts: Doubts::default(),
+            completeness: Completeness::Whole,
+        }))
+    }
+
+    fn response() -> Response {
+        Response {
+            first_byte: Timestamp::ZERO,
+            last_byte: Timestamp::ZERO,
+            interim: Vec::new(),
+            head: ResponseHead::parse(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n")).unwrap(),
+            body: Body {
+                framing: Framing::UntilClose,
+                wire: Bytes::new(),
+                missing: 0,
+            },
+            doubts: Doubts::default(),
+            completeness: Completeness::Whole,
+        }
+    }
+
+    fn answer(id: u64) -> Event {
+        Event::Response {
+            id: ExchangeId(id),
+            response: response(),
+        }
+    }
+
+    const ENDPOINTS: Endpoints = Endpoints {
+        client: SocketAddr::new(
+            std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+            40000,
+        ),
+        server: SocketAddr::new(
+            std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)),
+            80,
+        ),
+    };
+
+    fn shown(exchange: Option<Exchange>) -> Option<(Option<u64>, bool)> {
+        exchange.map(|it| (it.id().map(|id| id.0), it.response.is_some()))
+    }
+
+    #[test]
+    fn a_request_leaves_with_its_response() {
+        let mut joiner = Joiner::new(8);
+        assert_eq!(shown(joiner.push(request(1))), None);
+        assert_eq!(shown(joiner.push(request(2))), None);
+        assert_eq!(shown(joiner.push(answer(2))), Some((Some(2), true)));
+        assert_eq!(shown(joiner.push(answer(1))), Some((Some(1), true)));
+        assert_eq!(joiner.pending(), 0);
+    }
+
+    #[test]
+    fn unanswered_requests_and_orphans_leave_alone() {
+        let mut joiner = Joiner::new(8);
+        joiner.push(request(1));
+        let unanswered = Event::Unanswered { id: ExchangeId(1) };
+        assert_eq!(shown(joiner.push(unanswered)), Some((Some(1), false)));
+        let orphan = Event::Orphan {
+            connection: ConnectionId(1),
+            endpoints: ENDPOINTS,
+            response: response(),
+        };
+        assert_eq!(shown(joiner.push(orphan)), Some((None, true)));
+    }
+
+    #[test]
+    fn over_the_bound_the_oldest_leaves_and_its_response_counts_as_late() {
+        let mut joiner = Joiner::new(2);
+        joiner.push(request(7));
+        joiner.push(request(5));
+        assert_eq!(shown(joiner.push(request(6))), Some((Some(7), false)));
+        assert_eq!(shown(joiner.push(answer(7))), None);
+        assert_eq!(joiner.late(), 1);
+        assert_eq!(shown(joiner.push(answer(5))), Some((Some(5), true)));
+    }
+
+    #[test]
+    fn what_is_left_comes_out_in_the_order_of_requests() {
+        let mut joiner = Joiner::new(8);
+        for id in [9, 3, 5] {
+            joiner.push(request(id));
+        }
+        let left: Vec<_> = joiner.finish().map(|it| it.id().unwrap().0).collect();
+        assert_eq!(left, [9, 3, 5]);
+    }
 }

@@ -13,3 +13,4 @@ pub mod wire;
 
 pub mod admin;
 pub mod metrics;
+pub mod record;

@@ -1,0 +1,5 @@
+//! Recordings: the formats that exchanges and packets are written to and read back from.
+
+mod json;
+pub mod jsonl;
+mod rfc3339;
