@@ -1,1 +1,8 @@
 //! Integration tests: one binary, one module for each theme.
+
+// Captures with the truth about what is in them: every exchange found, none invented, every field right.
+mod conformance;
+// Capture files beside their golden output, and what must hold for every capture however it is read.
+mod fixtures;
+// What they share: building captures, scoring, running the program.
+mod support;

@@ -1,0 +1,53 @@
+# Everything that a person or CI runs. `make` alone lists it.
+
+CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
+
+.PHONY: help setup setup-build demo test lint doc conformance regenerate fuzz bench
+
+help:
+	@echo 'make demo         show the main job, live, on this machine'
+	@echo 'make test         install what is missing, then run every test'
+	@echo 'make setup        install what is missing to build and to test'
+	@echo 'make lint         formatting and lints'
+	@echo 'make doc          the API documentation, warnings are errors'
+	@echo 'make conformance  score every capture and write docs/conformance.md'
+	@echo 'make regenerate   write the golden files beside the fixtures again'
+	@echo 'make fuzz         run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
+	@echo 'make bench        run the benchmarks'
+
+setup:
+	@sh scripts/setup.sh build test
+
+setup-build:
+	@sh scripts/setup.sh build
+
+demo: setup-build
+	@$(CARGO) run --quiet --release --locked -- demo
+
+test: setup
+	$(CARGO) test --locked
+
+lint: setup-build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: setup-build
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+conformance: setup
+	SHADOWTAP_REPORT=docs/conformance.md $(CARGO) test --locked --test tests conformance:: -- --nocapture
+
+regenerate: setup-build
+	SHADOWTAP_REGENERATE=1 $(CARGO) test --locked --test tests fixtures::
+
+fuzz: setup-build
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		sh fuzz/seed.sh $$target && \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 || exit 1; \
+	done
+
+bench: setup-build
+	$(CARGO) bench --locked

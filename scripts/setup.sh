@@ -1,0 +1,110 @@
+#!/bin/sh
+# Installs what is missing to build shadowtap (`build`) and to test it (`test`). Does nothing, quickly, when nothing is.
+set -eu
+
+say() { echo "setup: $*"; }
+fail() { echo "setup: $*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+has_sbin() { has "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+
+# Headers and library: the link step needs the one, the compile step the other.
+has_libpcap() {
+    echo '#include <pcap.h>
+int main(void) { return pcap_lib_version() == 0; }' | cc -x c - -lpcap -o "${TMPDIR:-/tmp}/shadowtap-setup.$$" 2>/dev/null || return 1
+    rm -f "${TMPDIR:-/tmp}/shadowtap-setup.$$"
+}
+
+# What is missing, in words of our own; package names follow for each system.
+missing=''
+for part in "$@"; do
+    case $part in
+    build)
+        if ! has cc; then
+            missing="$missing compiler libpcap"
+        elif ! has_libpcap; then
+            missing="$missing libpcap"
+        fi
+        ;;
+    test)
+        has curl || missing="$missing curl"
+        has wrk || missing="$missing wrk"
+        has python3 || missing="$missing python3"
+        has_sbin nginx || missing="$missing nginx"
+        if [ "$(uname -s)" = Linux ]; then
+            has_sbin nft || missing="$missing nft"
+            has_sbin ip || missing="$missing ip"
+            has_sbin ethtool || missing="$missing ethtool"
+            { has unshare && has nsenter; } || missing="$missing unshare"
+        fi
+        ;;
+    *) fail "unknown part '$part' (build, test)" ;;
+    esac
+done
+
+if ! has cargo && ! [ -x "$HOME/.cargo/bin/cargo" ]; then
+    fail "Rust is missing. Install it with rustup, from https://rustup.rs, then run this again."
+fi
+
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    as_root() { "$@"; }
+elif has sudo; then
+    as_root() { sudo "$@"; }
+else
+    as_root() { fail "missing:$missing. Run '$*' as root, then run this again."; }
+fi
+
+names() {
+    for need in $missing; do
+        case $1:$need in
+        debian:compiler) echo gcc libc6-dev ;;
+        debian:libpcap) echo libpcap-dev ;;
+        debian:nginx) echo nginx-light ;;
+        fedora:compiler) echo gcc ;;
+        fedora:libpcap) echo libpcap-devel ;;
+        alpine:compiler) echo build-base ;;
+        alpine:libpcap) echo libpcap-dev ;;
+        *:nft) echo nftables ;;
+        fedora:ip) echo iproute ;;
+        *:ip) echo iproute2 ;;
+        *:unshare) echo util-linux ;;
+        macos:compiler) ;;
+        *) echo "$need" ;;
+        esac
+    done
+}
+
+if has apt-get; then
+    packages=$(names debian | tr '\n' ' ')
+    say "installing $packages(apt)"
+    # The tests start nginx themselves; the package must not start a server of its own.
+    if ! [ -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+        as_root chmod 755 /usr/sbin/policy-rc.d
+        trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    as_root apt-get update -qq
+    # shellcheck disable=SC2086
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+elif has dnf; then
+    packages=$(names fedora | tr '\n' ' ')
+    say "installing $packages(dnf)"
+    # shellcheck disable=SC2086
+    as_root dnf install -y -q $packages
+elif has apk; then
+    packages=$(names alpine | tr '\n' ' ')
+    say "installing $packages(apk)"
+    # shellcheck disable=SC2086
+    as_root apk add -q $packages
+elif [ "$(uname -s)" = Darwin ]; then
+    case $missing in *compiler*) fail "no C compiler: run 'xcode-select --install', then run this again." ;; esac
+    has brew || fail "missing:$missing. Install Homebrew (https://brew.sh), then run this again."
+    packages=$(names macos | tr '\n' ' ')
+    say "installing $packages(brew)"
+    # shellcheck disable=SC2086
+    brew install -q $packages
+else
+    fail "missing:$missing. Install them with this system's package manager, then run this again."
+fi
+say "done"

@@ -1,0 +1,24 @@
+//! What the tests share.
+
+// Generated captures, by class, each with what must be found in it.
+pub(crate) mod cases;
+// The captures under fixtures/conformance.
+pub(crate) mod corpus;
+// Writers of capture files: pcap and pcapng, every flavour.
+pub(crate) mod files;
+// Link layers, tunnels, fragments.
+pub(crate) mod frames;
+// HTTP messages and what a reader must find of them.
+pub(crate) mod http;
+// TCP conversations, packet by packet.
+pub(crate) mod net;
+// Why a capture is read differently from its truth.
+pub(crate) mod notes;
+// Numbers that look random and are the same every time.
+pub(crate) mod rng;
+// Runs the program.
+pub(crate) mod run;
+// Traffic made up at random.
+pub(crate) mod scenario;
+// Holds what was found against what is there.
+pub(crate) mod score;
