@@ -1,6 +1,5 @@
 //! Runs the program.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -18,15 +17,6 @@ pub(crate) fn root() -> &'static Path {
 /// A path in the repository.
 pub(crate) fn in_root(path: &str) -> PathBuf {
     root().join(path)
-}
-
-/// Runs `shadowtap` with these arguments and nothing on standard input.
-pub(crate) fn shadowtap<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    Command::new(PROGRAM)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program can be started")
 }
 
 /// The exchanges in the capture file at `path`, and the program's word on how it went.
