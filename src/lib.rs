@@ -14,3 +14,4 @@ pub mod wire;
 pub mod admin;
 pub mod metrics;
 pub mod record;
+pub mod replay;

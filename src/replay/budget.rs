@@ -1,0 +1,205 @@
+//! The bound on what waits for a target, in requests and in bytes.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What happens to a request when the queue to the target is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// Whoever offers it waits until there is room. For files, which can wait.
+    Block,
+    /// It is skipped as [`Reason::QueueFull`](crate::account::Reason::QueueFull). For live traffic, which cannot.
+    DropNewest,
+}
+
+/// How much may wait for a target or be under way to it.
+///
+/// Invariant: `items` and `bytes` are the sums over all permits that exist.
+#[derive(Debug)]
+pub(super) struct Budget {
+    max_items: usize,
+    max_bytes: usize,
+    state: Mutex<State>,
+    /// Somebody gave a permit back, or nothing more is let in.
+    room: Condvar,
+    /// Nothing more is let in.
+    closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: usize,
+    bytes: usize,
+    /// Nothing more is let in.
+    closed: bool,
+    /// How many wait for room.
+    waiting: usize,
+}
+
+/// A request's share of the budget, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// No room.
+    Full,
+    /// The engine is stopping.
+    Closed,
+}
+
+impl Budget {
+    pub(super) fn new(max_items: usize, max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max_items: max_items.max(1),
+            max_bytes,
+            state: Mutex::new(State::default()),
+            room: Condvar::new(),
+            closed: Condvar::new(),
+        })
+    }
+
+    /// A permit for one request of `bytes` bytes, if there is room.
+    pub(super) fn try_take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        if !self.has_room(&state, bytes) {
+            return Err(Refusal::Full);
+        }
+        state.items += 1;
+        state.bytes += bytes;
+        Ok(Permit {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    /// A permit for one request of `bytes` bytes, waiting for room. One that is larger than the whole budget waits
+    /// until it is alone.
+    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
+        let mut state = self.lock();
+        while !state.closed && state.items > 0 && !self.has_room(&state, bytes) {
+            state.waiting += 1;
+            state = self
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        state.items += 1;
+        state.bytes += bytes;
+        Ok(Permit {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    /// Waits until `due`; returns early, with `false`, when the budget is closed.
+    pub(super) fn wait_until(&self, due: Instant) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return false;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self
+                .closed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Lets nothing more in, and wakes those that wait.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_all();
+        self.closed.notify_all();
+    }
+
+    /// How many requests, and how many bytes of them, hold permits.
+    pub(super) fn used(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.items, state.bytes)
+    }
+
+    fn has_room(&self, state: &State, bytes: usize) -> bool {
+        state.items < self.max_items && state.bytes.saturating_add(bytes) <= self.max_bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.budget.lock();
+        debug_assert!(state.items > 0 && state.bytes >= self.bytes);
+        state.items = state.items.saturating_sub(1);
+        state.bytes = state.bytes.saturating_sub(self.bytes);
+        if state.waiting > 0 {
+            drop(state);
+            self.budget.room.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn bounds_items_and_bytes() {
+        let budget = Budget::new(2, 100);
+        let first = budget.try_take(60).expect("room");
+        assert_eq!(budget.try_take(41).err(), Some(Refusal::Full));
+        let second = budget.try_take(40).expect("room");
+        assert_eq!(budget.try_take(0).err(), Some(Refusal::Full));
+        drop(first);
+        assert_eq!(budget.used(), (1, 40));
+        drop(second);
+        assert_eq!(budget.used(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_larger_than_everything_goes_alone() {
+        let budget = Budget::new(10, 100);
+        assert_eq!(budget.try_take(101).err(), Some(Refusal::Full));
+        let small = budget.try_take(1).expect("room");
+        thread::scope(|scope| {
+            let large = scope.spawn(|| budget.take(1000));
+            drop(small);
+            assert!(large.join().expect("no panic").is_ok());
+        });
+    }
+
+    #[test]
+    fn closing_wakes_those_that_wait() {
+        let budget = Budget::new(1, 100);
+        let held = budget.try_take(1).expect("room");
+        thread::scope(|scope| {
+            let taker = scope.spawn(|| budget.take(1).err());
+            let sleeper =
+                scope.spawn(|| budget.wait_until(Instant::now() + Duration::from_secs(3600)));
+            budget.close();
+            assert_eq!(taker.join().expect("no panic"), Some(Refusal::Closed));
+            assert!(!sleeper.join().expect("no panic"));
+        });
+        drop(held);
+    }
+}

@@ -1,0 +1,220 @@
+//! What an engine is told once, legal by construction.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{BreakerConfig, Schedule, Target, WhenFull};
+
+/// Everything that an [`Engine`](super::Engine) is told.
+#[derive(Clone, Debug)]
+pub struct ReplayConfig {
+    /// Where requests go.
+    pub target: Target,
+    /// What the target is told about the host.
+    pub host: HostPolicy,
+    /// The field that marks a replay, so that it is never taken for original traffic; `None` marks nothing.
+    pub marker: Option<FieldName>,
+    /// Whether requests that can be read in more than one way are sent all the same.
+    pub replay_ambiguous: bool,
+    /// Requests with larger bodies, in bytes on the wire, are skipped.
+    pub max_body: usize,
+    /// So many bytes of an answer's body are kept; the rest is read and counted as missing.
+    pub max_answer: usize,
+    /// So many connections to the target at most; beyond it captured connections share them.
+    pub max_connections: NonZeroUsize,
+    /// A captured connection that is silent for so long gives its target connection up.
+    pub idle: Duration,
+    /// How long the target may take.
+    pub deadlines: Deadlines,
+    /// So many requests may wait or be under way.
+    pub queue_items: usize,
+    /// So many bytes of requests may wait or be under way, bookkeeping included.
+    pub queue_bytes: usize,
+    /// What happens beyond that.
+    pub when_full: WhenFull,
+    /// When requests leave.
+    pub schedule: Schedule,
+    /// When the target is left alone.
+    pub breaker: BreakerConfig,
+    /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped.
+    pub patience: Duration,
+    /// How often a request with a safe method (RFC 9110 §9.2.1) is sent again when its connection broke before any byte
+    /// of an answer came. 0 sends nothing twice.
+    pub retry_safe: u32,
+    /// How many threads send.
+    pub threads: NonZeroUsize,
+    /// Whom an `https` target must convince.
+    pub tls: Tls,
+}
+
+impl ReplayConfig {
+    /// For live traffic: at once, and what does not fit is dropped.
+    #[must_use]
+    pub fn live(target: Target) -> Self {
+        Self {
+            target,
+            host: HostPolicy::Keep,
+            marker: Some(FieldName::marker()),
+            replay_ambiguous: false,
+            max_body: 16 << 20,
+            max_answer: 1 << 20,
+            max_connections: NonZeroUsize::new(256).unwrap_or(NonZeroUsize::MIN),
+            idle: Duration::from_secs(60),
+            deadlines: Deadlines::default(),
+            queue_items: 10_000,
+            queue_bytes: 64 << 20,
+            when_full: WhenFull::DropNewest,
+            schedule: Schedule::Immediately,
+            breaker: BreakerConfig::default(),
+            patience: Duration::from_secs(30),
+            retry_safe: 0,
+            threads: NonZeroUsize::MIN,
+            tls: Tls::default(),
+        }
+    }
+
+    /// For traffic from a file: by `schedule`, and the reader waits when the queue is full.
+    #[must_use]
+    pub fn file(target: Target, schedule: Schedule) -> Self {
+        Self {
+            when_full: WhenFull::Block,
+            schedule,
+            ..Self::live(target)
+        }
+    }
+}
+
+/// How long a target may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadlines {
+    /// To resolve and to accept a connection.
+    pub connect: Duration,
+    /// To take the next bytes of the request, and then to begin the answer.
+    pub first_byte: Duration,
+    /// From the first byte of the request to the last of the answer.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(5),
+            answer: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the `Host` field of a replay says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostPolicy {
+    /// What was captured, to the byte.
+    Keep,
+    /// The target's host and port.
+    Target,
+    /// What was captured, with this behind the name and before the port, as in `app-shadow:8080`.
+    Suffix(HostText),
+    /// This.
+    Set(HostText),
+}
+
+/// Text that may stand in a `Host` field: printable ASCII without blanks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostText(String);
+
+impl HostText {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostText {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::Host(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for HostPolicy {
+    type Err = ConfigError;
+
+    /// `keep`, `target`, `suffix:TEXT` or a host name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "target" => Ok(Self::Target),
+            _ => match text.strip_prefix("suffix:") {
+                Some(suffix) => suffix.parse().map(Self::Suffix),
+                None => text.parse().map(Self::Set),
+            },
+        }
+    }
+}
+
+/// A field name: a token (RFC 9110 §5.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FieldName(String);
+
+impl FieldName {
+    /// The name of the marker unless the user chose another: `Shadowtap`.
+    #[must_use]
+    pub fn marker() -> Self {
+        Self("Shadowtap".to_owned())
+    }
+
+    /// The name as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FieldName {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_token_byte =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_token_byte) {
+            return Err(ConfigError::FieldName(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whom an `https` target must convince of its identity.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Tls {
+    /// The system's certificate authorities.
+    #[default]
+    System,
+    /// These authorities only, in PEM form.
+    Authorities(Vec<u8>),
+    /// Nobody: any certificate will do.
+    AcceptInvalid,
+}
+
+/// What is wrong with a setting as written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not a field name.
+    #[error("{0:?} is not a header name")]
+    FieldName(String),
+    /// Not a host.
+    #[error("{0:?} is not keep, target, suffix:TEXT or a host name")]
+    Host(String),
+}

@@ -1,0 +1,162 @@
+//! The door: what is offered is refused, held until due, or handed to the worker of its connection.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::budget::Refusal;
+use super::outcome::Ticket;
+use super::shared::Shared;
+use super::worker::Command;
+use super::{Outcome, Schedule, WhenFull};
+use crate::account::Reason;
+use crate::exchange::{ConnectionId, Request};
+use crate::time::Timestamp;
+
+/// Offers requests to an [`Engine`](super::Engine).
+///
+/// What is offered is staged until [`Self::flush`], until an offer has to wait, or until a good many have gathered.
+pub struct Feeder {
+    shared: Arc<Shared>,
+    inboxes: Vec<UnboundedSender<Vec<Command>>>,
+    /// For each inbox, what it is handed next.
+    staged: Vec<Vec<Command>>,
+}
+
+impl Feeder {
+    pub(super) fn new(shared: Arc<Shared>, inboxes: Vec<UnboundedSender<Vec<Command>>>) -> Self {
+        let staged = inboxes.iter().map(|_| Vec::new()).collect();
+        Self {
+            shared,
+            inboxes,
+            staged,
+        }
+    }
+
+    /// Offers a request that is due by its capture time ([`Request::last_byte`], when version 1 had all of it).
+    ///
+    /// With [`Schedule::Original`] this waits until it is due; with [`WhenFull::Block`] it waits for room. Requests that
+    /// are not whole are ignored: they left at the stage `request` and were never offered.
+    pub fn offer(&mut self, request: Arc<Request>) {
+        let captured = request.last_byte;
+        self.offer_at(request, captured);
+    }
+
+    /// Like [`Self::offer`], for a request whose place in the schedule is not when it was captured, as when a recording
+    /// is played again and again.
+    pub fn offer_at(&mut self, request: Arc<Request>, captured: Timestamp) {
+        if !request.completeness.is_whole() {
+            return;
+        }
+        let now = Instant::now();
+        let due = self.shared.due(captured, now);
+        let refusal = self.refusal(&request);
+        let mut ticket = Ticket::offered(request, due, Arc::clone(&self.shared));
+        if let Some(reason) = refusal {
+            return ticket.settle(Outcome::Skipped(reason));
+        }
+        if due > now && matches!(self.shared.config.schedule, Schedule::Original { .. }) {
+            self.flush();
+            if !self.shared.budget.wait_until(due) {
+                return ticket.settle(Outcome::Skipped(Reason::Stopped));
+            }
+        }
+        let bytes = cost(&ticket.request);
+        let permit = match (
+            self.shared.budget.try_take(bytes),
+            self.shared.config.when_full,
+        ) {
+            (Err(Refusal::Full), WhenFull::Block) => {
+                self.flush();
+                self.shared.budget.take(bytes)
+            }
+            (taken, _) => taken,
+        };
+        match permit {
+            Ok(permit) => ticket.admit(permit),
+            Err(Refusal::Full) => return ticket.settle(Outcome::Skipped(Reason::QueueFull)),
+            Err(Refusal::Closed) => return ticket.settle(Outcome::Skipped(Reason::Stopped)),
+        }
+        self.stage(ticket.request.connection, Command::Replay(ticket));
+    }
+
+    /// Counts a request as offered and skipped for `reason`: a choice that was made before the engine, such as
+    /// [`Reason::Filtered`].
+    pub fn skip(&mut self, request: Arc<Request>, reason: Reason) {
+        if request.completeness.is_whole() {
+            Ticket::offered(request, Instant::now(), Arc::clone(&self.shared))
+                .settle(Outcome::Skipped(reason));
+        }
+    }
+
+    /// A captured connection has ended: its target connection is closed once its requests are done.
+    pub fn closed(&mut self, connection: ConnectionId) {
+        self.stage(connection, Command::Closed(connection));
+    }
+
+    /// Hands over what is staged.
+    pub fn flush(&mut self) {
+        for (inbox, staged) in self.inboxes.iter().zip(&mut self.staged) {
+            if !staged.is_empty() {
+                // A worker that is gone has stopped: its requests settle themselves as they are dropped.
+                let _ = inbox.send(std::mem::take(staged));
+            }
+        }
+    }
+
+    fn stage(&mut self, connection: ConnectionId, command: Command) {
+        let index = usize::try_from(spread(connection) % self.inboxes.len() as u64).unwrap_or(0);
+        let staged = &mut self.staged[index];
+        staged.push(command);
+        if staged.len() >= MOST_STAGED {
+            let _ = self.inboxes[index].send(std::mem::take(staged));
+        }
+    }
+
+    /// Why `request` is not sent, as far as the request itself tells.
+    fn refusal(&self, request: &Request) -> Option<Reason> {
+        let config = &self.shared.config;
+        let marked = |name: &str| request.head.fields().get(name).is_some();
+        if config
+            .marker
+            .as_ref()
+            .is_some_and(|name| marked(name.as_str()))
+        {
+            Some(Reason::Marked)
+        } else if request.doubts.any() && !config.replay_ambiguous {
+            Some(Reason::Ambiguous)
+        } else if request.head.method() == b"CONNECT" {
+            Some(Reason::TunnelRequest)
+        } else if request.body.wire.len() > config.max_body {
+            Some(Reason::BodyTooLarge)
+        } else {
+            None
+        }
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// A number that differs in all its bits between connections whose ids differ in one (the finaliser of SplitMix64).
+pub(super) fn spread(connection: ConnectionId) -> u64 {
+    let mut mixed = connection.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What a waiting request costs in bytes.
+fn cost(request: &Request) -> usize {
+    request.head.bytes().len() + request.body.wire.len() + BOOKKEEPING
+}
+
+/// About what a request takes beside its bytes: the request, its ticket, its place in two queues.
+const BOOKKEEPING: usize = 640;
+
+/// Handed over even if nobody asks for it.
+const MOST_STAGED: usize = 256;

@@ -1,0 +1,350 @@
+//! A request as it is written to the target: the captured bytes, and the few pieces put in their place.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+use memchr::{memchr, memmem, memrchr};
+use smallvec::SmallVec;
+
+use super::{HostPolicy, ReplayConfig};
+use crate::exchange::Request;
+use crate::http1::RequestHead;
+
+/// What is changed in every request, made once.
+#[derive(Debug)]
+pub(super) struct Edits {
+    base_path: Bytes,
+    host: HostEdit,
+    /// A whole field line.
+    marker: Option<Bytes>,
+}
+
+#[derive(Debug)]
+enum HostEdit {
+    Keep,
+    Suffix(Bytes),
+    Set(Bytes),
+}
+
+impl Edits {
+    pub(super) fn new(config: &ReplayConfig) -> Self {
+        Self {
+            base_path: Bytes::copy_from_slice(config.target.base_path().as_bytes()),
+            host: match &config.host {
+                HostPolicy::Keep => HostEdit::Keep,
+                HostPolicy::Target => HostEdit::Set(Bytes::from(config.target.authority())),
+                HostPolicy::Suffix(text) => {
+                    HostEdit::Suffix(Bytes::copy_from_slice(text.as_str().as_bytes()))
+                }
+                HostPolicy::Set(text) => {
+                    HostEdit::Set(Bytes::copy_from_slice(text.as_str().as_bytes()))
+                }
+            },
+            marker: config
+                .marker
+                .as_ref()
+                .map(|name| Bytes::from(format!("{name}: 1\r\n"))),
+        }
+    }
+
+    /// What goes in the place of which bytes of `head`; ranges in order, empty ones insert.
+    fn of(&self, head: &RequestHead) -> SmallVec<[(Range<usize>, Bytes); 4]> {
+        let mut edits = SmallVec::new();
+        if !self.base_path.is_empty()
+            && let Some(at) = path_begin(head.target())
+        {
+            let at = range_of(head, head.target()).start + at;
+            edits.push((at..at, self.base_path.clone()));
+        }
+        match &self.host {
+            HostEdit::Keep => {}
+            HostEdit::Suffix(suffix) => {
+                for value in head.fields().all("host") {
+                    let at = range_of(head, value).start + host_name_len(value);
+                    edits.push((at..at, suffix.clone()));
+                }
+            }
+            HostEdit::Set(host) => {
+                for value in head.fields().all("host") {
+                    edits.push((range_of(head, value), host.clone()));
+                }
+            }
+        }
+        if let Some(marker) = &self.marker {
+            let at = empty_line_begin(head.bytes());
+            edits.push((at..at, marker.clone()));
+        }
+        edits
+    }
+}
+
+/// The bytes of one request that are still to be written, in pieces that share the captured buffers.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pieces: SmallVec<[Bytes; 8]>,
+    /// Pieces before this one are written.
+    next: usize,
+    /// Pieces from this one on wait for the target's `100 Continue`.
+    held_from: usize,
+}
+
+impl Outgoing {
+    pub(super) fn new(request: &Request, edits: &Edits) -> Self {
+        let head = request.head.bytes();
+        let mut pieces = SmallVec::new();
+        let mut copied = 0;
+        for (range, replacement) in edits.of(&request.head) {
+            debug_assert!(copied <= range.start);
+            if copied < range.start {
+                pieces.push(head.slice(copied..range.start));
+            }
+            copied = range.end;
+            if !replacement.is_empty() {
+                pieces.push(replacement);
+            }
+        }
+        pieces.push(head.slice(copied..));
+        let head_pieces = pieces.len();
+        if !request.body.wire.is_empty() {
+            pieces.push(request.body.wire.clone());
+        }
+        // RFC 9110 §10.1.1; HTTP/1.0 has no such expectation.
+        let waits =
+            !request.head.is_http10() && request.head.fields().has_token("expect", "100-continue");
+        Self {
+            next: 0,
+            held_from: if waits { head_pieces } else { pieces.len() },
+            pieces,
+        }
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.next == self.pieces.len()
+    }
+
+    /// Whether something is to be written now.
+    pub(super) fn has_ready(&self) -> bool {
+        self.next < self.held_from
+    }
+
+    /// Whether the body waits for the target to ask for it, and everything before it is written.
+    pub(super) fn is_held(&self) -> bool {
+        self.next == self.held_from && self.next < self.pieces.len()
+    }
+
+    /// Lets the body go.
+    pub(super) fn release(&mut self) {
+        self.held_from = self.pieces.len();
+    }
+
+    /// The next pieces to write.
+    pub(super) fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
+        self.pieces[self.next..self.held_from]
+            .iter()
+            .map(|piece| IoSlice::new(piece))
+            .collect()
+    }
+
+    /// `written` more bytes are written.
+    pub(super) fn advance(&mut self, mut written: usize) {
+        while let Some(piece) = self.pieces.get_mut(self.next)
+            && written > 0
+        {
+            let here = written.min(piece.len());
+            piece.advance(here);
+            written -= here;
+            if !piece.is_empty() {
+                return;
+            }
+            *piece = Bytes::new();
+            self.next += 1;
+        }
+    }
+}
+
+/// Where the base path goes in a request target: before the path of its origin-form or absolute-form; nowhere in
+/// `*` and in an authority (RFC 9112 §3.2).
+pub(super) fn path_begin(target: &[u8]) -> Option<usize> {
+    if target.first() == Some(&b'/') {
+        return Some(0);
+    }
+    let authority = memmem::find(target, b"://")? + 3;
+    let is_path_begin = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+    Some(
+        target[authority..]
+            .iter()
+            .position(is_path_begin)
+            .map_or(target.len(), |at| authority + at),
+    )
+}
+
+/// The length of the name in a `Host` value, without the port.
+fn host_name_len(value: &[u8]) -> usize {
+    let name = match memchr(b']', value) {
+        Some(bracket) if value.first() == Some(&b'[') => bracket,
+        _ => 0,
+    };
+    memchr(b':', &value[name..]).map_or(value.len(), |colon| name + colon)
+}
+
+/// Where `part`, a slice of the head, lies in it.
+fn range_of(head: &RequestHead, part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - head.bytes().as_ptr().addr();
+    start..start + part.len()
+}
+
+/// Where the empty line at the end of a head begins.
+fn empty_line_begin(head: &[u8]) -> usize {
+    let without_break = head.len().saturating_sub(1);
+    memrchr(b'\n', &head[..without_break]).map_or(0, |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{Completeness, ConnectionId, Doubts, Endpoints, ExchangeId};
+    use crate::http1::{Body, Framing};
+    use crate::time::Timestamp;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    fn request(head: &str, body: &str) -> Request {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Request {
+            id: ExchangeId(1),
+            connection: ConnectionId(1),
+            endpoints: Endpoints {
+                client: address,
+                server: address,
+            },
+            first_byte: Timestamp::ZERO,
+            last_byte: Timestamp::ZERO,
+            head: RequestHead::parse(Bytes::copy_from_slice(head.as_bytes())).expect("a head"),
+            body: Body {
+                framing: Framing::None,
+                wire: Bytes::copy_from_slice(body.as_bytes()),
+                missing: 0,
+            },
+            doubts: Doubts::default(),
+            completeness: Completeness::Whole,
+        }
+    }
+
+    fn config(target: &str, host: &str, marker: bool) -> ReplayConfig {
+        let mut config = ReplayConfig::live(target.parse().expect("a target"));
+        config.host = host.parse().expect("a host policy");
+        if !marker {
+            config.marker = None;
+        }
+        config
+    }
+
+    /// What is written, `step` bytes at a time.
+    fn written(request: &Request, config: &ReplayConfig, step: usize) -> String {
+        let mut outgoing = Outgoing::new(request, &Edits::new(config));
+        outgoing.release();
+        let mut bytes = Vec::new();
+        while !outgoing.is_done() {
+            let next: Vec<u8> = outgoing
+                .slices()
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .take(step)
+                .collect();
+            outgoing.advance(next.len());
+            bytes.extend(next);
+        }
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn nothing_asked_nothing_changed() {
+        let head = "gEt  /a/../b?c#d HTTP/1.1\nhOST:x\nX: 1\r\nx:  2 \r\n folded\r\nno colon\r\n\n";
+        let config = config("http://v2", "keep", false);
+        for step in [1, 7, 1000] {
+            assert_eq!(
+                written(&request(head, "body\0"), &config, step),
+                format!("{head}body\0")
+            );
+        }
+    }
+
+    #[test]
+    fn each_change_is_where_it_belongs() {
+        let head = "POST /p HTTP/1.1\r\nHost:  a.example:8080\r\nX: 1\r\n\r\n";
+        for (target, host, marker, expected) in [
+            (
+                "http://v2",
+                "keep",
+                true,
+                "POST /p HTTP/1.1\r\nHost:  a.example:8080\r\nX: 1\r\nShadowtap: 1\r\n\r\nbody",
+            ),
+            (
+                "http://v2/api/",
+                "target",
+                false,
+                "POST /api/p HTTP/1.1\r\nHost:  v2\r\nX: 1\r\n\r\nbody",
+            ),
+            (
+                "http://v2:81",
+                "suffix:-shadow",
+                false,
+                "POST /p HTTP/1.1\r\nHost:  a.example-shadow:8080\r\nX: 1\r\n\r\nbody",
+            ),
+            (
+                "http://v2/x",
+                "other.example",
+                true,
+                "POST /x/p HTTP/1.1\r\nHost:  other.example\r\nX: 1\r\nShadowtap: 1\r\n\r\nbody",
+            ),
+        ] {
+            let config = config(target, host, marker);
+            for step in [1, 1000] {
+                assert_eq!(written(&request(head, "body"), &config, step), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_base_path_goes_before_paths_only() {
+        for (target, expected) in [
+            ("/", "/b/"),
+            ("/x?y", "/b/x?y"),
+            ("*", "*"),
+            ("http://h/x", "http://h/b/x"),
+            ("http://h", "http://h/b"),
+            ("http://h?q", "http://h/b?q"),
+            ("h:443", "h:443"),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\n\r\n");
+            let config = config("http://v2/b", "keep", false);
+            assert_eq!(
+                written(&request(&head, ""), &config, 1000),
+                format!("GET {expected} HTTP/1.1\r\n\r\n")
+            );
+        }
+    }
+
+    #[test]
+    fn the_name_in_a_host_ends_before_the_port() {
+        for (value, len) in [("a", 1), ("a:1", 1), ("[::1]:80", 5), ("[::1]", 5), ("", 0)] {
+            assert_eq!(host_name_len(value.as_bytes()), len, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_must_be_asked_for_is_held() {
+        let head = "POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n";
+        let mut outgoing = Outgoing::new(
+            &request(head, "body"),
+            &Edits::new(&config("http://v2", "keep", false)),
+        );
+        outgoing.advance(head.len());
+        assert!(outgoing.is_held() && !outgoing.has_ready() && !outgoing.is_done());
+        outgoing.release();
+        assert!(outgoing.has_ready());
+        outgoing.advance(4);
+        assert!(outgoing.is_done());
+    }
+}

@@ -1,0 +1,470 @@
+//! The `wire` sender: captured bytes on plain TCP, answers read by the parser that reads captured answers.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+
+use super::outcome::Ticket;
+use super::outgoing::{Edits, Outgoing};
+use super::shared::Shared;
+use super::worker::{Failure, Sender};
+use super::{Answer, TargetState, Timings};
+use crate::account::Reason;
+use crate::exchange::{Completeness, Doubts, Response};
+use crate::http1::framing::{self, Length};
+use crate::http1::{
+    Abandoned, Body, BodyEnd, Framing, MessageLimits, MessageReader, RequestHead, ResponseHead,
+    Side, Step,
+};
+
+/// Sends over one connection at a time, kept between requests when the protocol allows it.
+pub(super) struct WireSender {
+    shared: Arc<Shared>,
+    edits: Edits,
+    connection: Option<Connection>,
+    scratch: Box<[u8]>,
+}
+
+impl WireSender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            edits: Edits::new(&shared.config),
+            connection: None,
+            scratch: vec![0; READ_AT_ONCE].into_boxed_slice(),
+            shared,
+        }
+    }
+
+    /// Opens a connection to the first address that accepts one. The time left is shared out among the addresses, so
+    /// that one that says nothing does not use up the turn of the next.
+    async fn connect(&self) -> Result<Connection, Reason> {
+        let deadline = Instant::now() + self.shared.config.deadlines.connect;
+        let addresses = self.addresses(deadline).await?;
+        let mut failure = Reason::ConnectFailed;
+        for (tried, &address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let waiting = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            match timeout(left / waiting, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(Connection::new(stream, Arc::clone(&self.shared))),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "no connection");
+                    failure = Reason::ConnectFailed;
+                }
+                Err(_) => {
+                    tracing::debug!(%address, "no connection in time");
+                    failure = Reason::ConnectTimeout;
+                }
+            }
+        }
+        self.shared.ask_again.notify_one();
+        Err(failure)
+    }
+
+    /// The target's addresses, waiting for the resolver's first answer only.
+    async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Reason> {
+        let mut state = self.shared.target.subscribe();
+        let known = state.wait_for(|state| *state != TargetState::Asking);
+        match timeout_at(deadline.into(), known).await {
+            Ok(Ok(state)) => match &*state {
+                TargetState::Resolved(addresses) => Ok(addresses.clone()),
+                TargetState::Asking | TargetState::Unresolved(_) => Err(Reason::ResolveFailed),
+            },
+            Ok(Err(_)) | Err(_) => Err(Reason::ResolveFailed),
+        }
+    }
+}
+
+impl Sender for WireSender {
+    async fn send(&mut self, ticket: &Ticket) -> Result<Answer, Failure> {
+        let mut connection = match self.connection.take() {
+            Some(connection) if connection.is_quiet() => connection,
+            stale => {
+                drop(stale);
+                self.connect().await.map_err(Failure::early)?
+            }
+        };
+        let exchange = Exchange {
+            shared: &self.shared,
+            ticket,
+            connection: &mut connection,
+            outgoing: Outgoing::new(&ticket.request, &self.edits),
+            is_broken: false,
+            first_written: None,
+            answer_began: None,
+            progress: Instant::now(),
+            interim: Vec::new(),
+            head: None,
+        };
+        let (answer, keep) = exchange.run(&mut self.scratch).await?;
+        if keep {
+            connection.used = true;
+            self.connection = Some(connection);
+        }
+        Ok(answer)
+    }
+
+    async fn idle(&mut self) {
+        let Some(connection) = &self.connection else {
+            return std::future::pending().await;
+        };
+        // Whatever comes now, a close or bytes that nobody asked for, is the end of it.
+        while connection.stream.readable().await.is_ok() {
+            match connection.stream.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => break,
+            }
+        }
+        self.hang_up();
+    }
+
+    fn hang_up(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// An open connection to the target, between two exchanges.
+struct Connection {
+    stream: TcpStream,
+    reader: MessageReader,
+    /// Whether it has carried an exchange.
+    used: bool,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        let limits = MessageLimits {
+            body: shared.config.max_answer,
+            ..MessageLimits::default()
+        };
+        Self {
+            stream,
+            reader: MessageReader::new(Side::Responses, limits),
+            used: false,
+            shared,
+        }
+    }
+
+    /// Whether the target has neither closed it nor sent bytes that nobody asked for. Asks the kernel: the runtime may
+    /// not have heard yet.
+    fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(&self.stream).peek(&mut byte) {
+            Ok(_) => false,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request on its way out and its answer on its way in, at the same time: an answer may come before the request is
+/// all written, and a target that answers early may never read the rest.
+struct Exchange<'a> {
+    shared: &'a Shared,
+    ticket: &'a Ticket,
+    connection: &'a mut Connection,
+    outgoing: Outgoing,
+    /// Writing failed; an answer may be there all the same.
+    is_broken: bool,
+    first_written: Option<Instant>,
+    answer_began: Option<Instant>,
+    /// When the target last took bytes.
+    progress: Instant,
+    interim: Vec<u16>,
+    /// The final head, its body awaited.
+    head: Option<(ResponseHead, Doubts)>,
+}
+
+/// A whole answer, but for its bookkeeping.
+struct Received {
+    head: ResponseHead,
+    doubts: Doubts,
+    body: Body,
+    end: BodyEnd,
+    /// The connection is another protocol's now.
+    is_tunnel: bool,
+}
+
+impl Exchange<'_> {
+    /// The answer, and whether the connection may be kept.
+    async fn run(mut self, scratch: &mut [u8]) -> Result<(Answer, bool), Failure> {
+        loop {
+            self.write();
+            let mut interest = Interest::READABLE;
+            if self.outgoing.has_ready() && !self.is_broken {
+                interest |= Interest::WRITABLE;
+            }
+            let (limit, late) = self.limit();
+            if Instant::now() >= limit {
+                self.passed(late)?;
+                continue;
+            }
+            let ready = self.connection.stream.ready(interest);
+            match timeout_at(limit.into(), ready).await {
+                Ok(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
+                    if let Some(received) = self.read(scratch)? {
+                        return Ok(self.finish(received));
+                    }
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(self.failure(Reason::ConnectionLost)),
+                Err(_) => self.passed(late)?,
+            }
+        }
+    }
+
+    /// Writes what the socket takes.
+    fn write(&mut self) {
+        while self.outgoing.has_ready() && !self.is_broken {
+            let result = self
+                .connection
+                .stream
+                .try_write_vectored(&self.outgoing.slices());
+            match result {
+                Ok(0) => self.is_broken = true,
+                Ok(written) => {
+                    let now = Instant::now();
+                    if self.first_written.is_none() {
+                        self.first_written = Some(now);
+                        let lateness = now.saturating_duration_since(self.ticket.due);
+                        self.ticket.note_lateness(lateness);
+                    }
+                    self.progress = now;
+                    self.outgoing.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.is_broken = true,
+            }
+        }
+    }
+
+    /// Reads what is there; the answer, once it is whole.
+    fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Received>, Failure> {
+        // Not for ever: an answer without end must meet its deadline.
+        for _ in 0..READS_AT_A_TIME {
+            match self.connection.stream.try_read(scratch) {
+                Ok(0) => return self.end(true).map(Some),
+                Ok(len) => {
+                    self.answer_began.get_or_insert_with(Instant::now);
+                    self.connection.reader.push(&scratch[..len]);
+                    if let Some(received) = self.poll()? {
+                        return Ok(Some(received));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.end(false).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll(&mut self) -> Result<Option<Received>, Failure> {
+        loop {
+            match self.connection.reader.poll() {
+                Step::NeedInput => return Ok(None),
+                Step::ResponseHead(head) if head.is_interim() => {
+                    if self.interim.len() == MOST_INTERIM {
+                        return Err(self.failure(Reason::AnswerMalformed));
+                    }
+                    self.interim.push(head.status());
+                    if head.status() == 100 {
+                        self.outgoing.release();
+                    }
+                    self.progress = Instant::now();
+                    self.connection.reader.frame(Framing::None);
+                }
+                Step::ResponseHead(head) => {
+                    let method = self.ticket.request.head.method();
+                    match framing::of_response(&head, Some(method)) {
+                        (Length::Framed(framing), doubts) => {
+                            self.connection.reader.frame(framing);
+                            self.head = Some((head, doubts));
+                        }
+                        (Length::Tunnel, doubts) => {
+                            return Ok(Some(Received {
+                                head,
+                                doubts,
+                                body: Body::none(),
+                                end: BodyEnd::Whole,
+                                is_tunnel: true,
+                            }));
+                        }
+                        (Length::Invalid, _) => {
+                            return Err(self.failure(Reason::AnswerMalformed));
+                        }
+                    }
+                }
+                Step::Body(body, end) => {
+                    // Without a final head it is the empty body of an interim answer.
+                    if let Some((head, doubts)) = self.head.take() {
+                        return self.received(head, doubts, body, end).map(Some);
+                    }
+                }
+                Step::RequestHead(_) | Step::Abandoned(_) | Step::NotHttp(_) => {
+                    return Err(self.failure(Reason::AnswerMalformed));
+                }
+            }
+        }
+    }
+
+    /// The target closed the connection, by FIN if `clean`.
+    fn end(&mut self, clean: bool) -> Result<Received, Failure> {
+        let step = self.connection.reader.end(clean);
+        match (step, self.head.take()) {
+            (Step::Body(body, end), Some((head, doubts))) => self.received(head, doubts, body, end),
+            (Step::Abandoned(Abandoned::Cut), _) => Err(self.failure(Reason::AnswerCut)),
+            _ if self.answer_began.is_some() && self.interim.is_empty() => {
+                Err(self.failure(Reason::AnswerCut))
+            }
+            _ => Err(self.failure(Reason::ConnectionLost)),
+        }
+    }
+
+    fn received(
+        &self,
+        head: ResponseHead,
+        doubts: Doubts,
+        body: Body,
+        end: BodyEnd,
+    ) -> Result<Received, Failure> {
+        match end {
+            BodyEnd::Whole | BodyEnd::TooLarge => Ok(Received {
+                head,
+                doubts,
+                body,
+                end,
+                is_tunnel: false,
+            }),
+            BodyEnd::Malformed => Err(self.failure(Reason::AnswerMalformed)),
+            BodyEnd::Cut | BodyEnd::Gap => Err(self.failure(Reason::AnswerCut)),
+        }
+    }
+
+    fn finish(self, received: Received) -> (Answer, bool) {
+        let now = Instant::now();
+        let began = self.answer_began.unwrap_or(now);
+        // An answer to a request of which nothing was written yet: it was late already.
+        let sent = self.first_written.unwrap_or(began);
+        let keep = self.outgoing.is_done()
+            && !received.is_tunnel
+            && received.body.framing != Framing::UntilClose
+            && self.connection.reader.is_between_messages()
+            && may_persist(&self.ticket.request.head, &received.head);
+        let clock = &self.shared.clock;
+        let answer = Answer {
+            response: Response {
+                first_byte: clock.wall(began),
+                last_byte: clock.wall(now),
+                interim: self.interim,
+                head: received.head,
+                body: received.body,
+                doubts: received.doubts,
+                completeness: match received.end {
+                    BodyEnd::Whole => Completeness::Whole,
+                    _ => Completeness::Incomplete(Reason::ResponseTooLarge),
+                },
+            },
+            timings: Timings {
+                lateness: sent.saturating_duration_since(self.ticket.due),
+                first_byte: began.saturating_duration_since(sent),
+                total: now.saturating_duration_since(sent),
+                reused: self.connection.used,
+            },
+        };
+        (answer, keep)
+    }
+
+    /// Until when to wait now, and for what.
+    fn limit(&self) -> (Instant, Late) {
+        let deadlines = &self.shared.config.deadlines;
+        let whole = self.first_written.unwrap_or(self.progress) + deadlines.answer;
+        let next = if self.outgoing.is_held() && self.head.is_none() {
+            (self.progress + CONTINUE_PATIENCE, Late::Continue)
+        } else if self.answer_began.is_none() || self.head.is_none() && !self.interim.is_empty() {
+            (self.progress + deadlines.first_byte, Late::FirstByte)
+        } else {
+            (whole, Late::Answer)
+        };
+        if next.0 <= whole {
+            next
+        } else {
+            (whole, Late::Answer)
+        }
+    }
+
+    fn passed(&mut self, late: Late) -> Result<(), Failure> {
+        match late {
+            Late::Continue => {
+                self.outgoing.release();
+                self.progress = Instant::now();
+                Ok(())
+            }
+            Late::FirstByte => Err(self.failure(Reason::FirstByteTimeout)),
+            Late::Answer => Err(self.failure(if self.answer_began.is_some() {
+                Reason::AnswerTimeout
+            } else {
+                Reason::FirstByteTimeout
+            })),
+        }
+    }
+
+    fn failure(&self, reason: Reason) -> Failure {
+        Failure {
+            reason,
+            answer_began: self.answer_began.is_some(),
+        }
+    }
+}
+
+/// What was waited for in vain.
+#[derive(Clone, Copy)]
+enum Late {
+    /// `100 Continue`: the body is sent all the same (RFC 9110 §10.1.1).
+    Continue,
+    FirstByte,
+    Answer,
+}
+
+/// Whether another request may follow on the connection (RFC 9112 §9.3, §9.6).
+fn may_persist(request: &RequestHead, response: &ResponseHead) -> bool {
+    let asks = |token: &str| request.fields().has_token("connection", token);
+    let says = |token: &str| response.fields().has_token("connection", token);
+    if asks("close") || says("close") {
+        return false;
+    }
+    if request.is_http10() || response.is_http10() {
+        return says("keep-alive");
+    }
+    true
+}
+
+/// How long the target may take to ask for the body of a request that waits for it, as long as curl gives.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// More interim answers to one request than anybody sends.
+const MOST_INTERIM: usize = 100;
+
+/// Bytes of an answer read with one call.
+const READ_AT_ONCE: usize = 16 << 10;
+
+/// Calls before other connections have their turn.
+const READS_AT_A_TIME: usize = 16;
