@@ -12,6 +12,7 @@ pub mod time;
 pub mod wire;
 
 pub mod admin;
+pub mod capture;
 pub mod metrics;
 pub mod record;
 pub mod replay;

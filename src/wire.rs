@@ -1,7 +1,20 @@
 //! From captured frames to TCP segments: link layers, tunnels, IP fragments.
 
+mod decode;
+mod ethernet;
+mod fragment;
+mod ieee80211;
+mod ip;
+mod link;
+mod ppp;
+mod tcp;
+mod tunnel;
+mod view;
+
 use std::net::SocketAddr;
 
+pub use self::decode::{Decoder, DecoderConfig};
+use self::view::View;
 use crate::time::Timestamp;
 
 /// What libpcap, or a capture file, hands over: one frame.
@@ -57,6 +70,33 @@ pub struct Segment<'a> {
 /// Only identifiers that are equal in both directions take part (VLAN ids, VNIs, GRE keys), no addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Path(pub u64);
+
+impl Path {
+    /// The path that goes on through `step`, whose identifier is `id`. An identifier of 0 is none.
+    #[must_use]
+    pub(crate) const fn through(self, step: Step, id: u32) -> Self {
+        if id == 0 {
+            return self;
+        }
+        // One round of a multiplicative hash: order matters, and equal steps give equal paths.
+        let step = ((step as u64) << 32) | id as u64;
+        let folded = (self.0.rotate_left(23) ^ step).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self(folded ^ (folded >> 32))
+    }
+}
+
+/// What a [`Path`] goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// An 802.1Q, 802.1ad or similar tag; its VLAN id.
+    Vlan = 1,
+    /// A provider backbone bridge (802.1ah); its service id.
+    Backbone = 2,
+    /// VXLAN or GENEVE; its network identifier.
+    Network = 3,
+    /// GRE with a key; the key.
+    GreKey = 4,
+}
 
 /// TCP flags, in the bit positions of RFC 9293 §3.1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -1,0 +1,84 @@
+//! Where packets come from: capture files, and live capture.
+
+pub mod file;
+
+use std::io;
+
+use crate::wire::Packet;
+
+/// Something that hands over one packet after the other.
+pub trait PacketSource {
+    /// The next packet; `None` when there will be no more.
+    ///
+    /// # Errors
+    /// What went wrong, for a person to read. Packets handed over before it stay good; none follows.
+    fn next_packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError>;
+}
+
+/// Why packets cannot be read, or no more of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The file does not open.
+    #[error("cannot open {name}: {source}")]
+    Open {
+        /// The file.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file opened, but the system failed to read on.
+    #[error("cannot read {name} beyond byte {offset}: {source}")]
+    Read {
+        /// The file.
+        name: String,
+        /// How many bytes were read, after decompression.
+        offset: u64,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file has no bytes.
+    #[error("{name} is empty: not even the header of a capture file was written to it")]
+    Empty {
+        /// The file.
+        name: String,
+    },
+    /// The file is something else.
+    #[error(
+        "{name} is not a capture file: {looks_like}; what can be read is pcap and pcapng, gzipped or not"
+    )]
+    NotACapture {
+        /// The file.
+        name: String,
+        /// What its first bytes are, and what to do with such a file.
+        looks_like: String,
+    },
+    /// The file ends where more must follow: the disk was full, the capture was killed, or a copy was cut off.
+    #[error(
+        "{name} is cut off: it ends inside {inside} that begins at byte {offset}; the {packets} packets before that were used"
+    )]
+    Truncated {
+        /// The file.
+        name: String,
+        /// What is not whole.
+        inside: &'static str,
+        /// Where that begins, after decompression.
+        offset: u64,
+        /// How many packets were handed over.
+        packets: u64,
+    },
+    /// The file contradicts its own format.
+    #[error(
+        "{name} is damaged at byte {offset}: {what}; the {packets} packets before that were used"
+    )]
+    Damaged {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        what: String,
+        /// Where, after decompression.
+        offset: u64,
+        /// How many packets were handed over.
+        packets: u64,
+    },
+}
