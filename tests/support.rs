@@ -22,3 +22,6 @@ pub(crate) mod run;
 pub(crate) mod scenario;
 // Holds what was found against what is there.
 pub(crate) mod score;
+// Network namespaces with a client and both versions in them.
+#[cfg(target_os = "linux")]
+pub(crate) mod stage;

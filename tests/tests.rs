@@ -2,6 +2,9 @@
 
 // Captures with the truth about what is in them: every exchange found, none invented, every field right.
 mod conformance;
+// Live, in network namespaces, with real servers and clients.
+#[cfg(target_os = "linux")]
+mod e2e;
 // Capture files beside their golden output, and what must hold for every capture however it is read.
 mod fixtures;
 // What they share: building captures, scoring, running the program.

@@ -1,0 +1,271 @@
+//! The whole play on a stage of network namespaces: a real nginx as version 1 and as version 2, real clients, `shadowtap` live.
+//!
+//! The law of every test here: version 2's access log holds exactly the requests of version 1's.
+
+use std::fmt::Write as _;
+
+use crate::support::rng::Rng;
+use crate::support::run::in_root;
+use crate::support::stage::{PLAIN, PORT, Scenery, Stage};
+
+#[test]
+fn every_request_of_curl_is_mirrored() {
+    mirrored(PLAIN, "any", all_kinds_of_curl);
+}
+
+#[test]
+fn a_named_interface_gives_the_same_as_any() {
+    mirrored(PLAIN, "front", all_kinds_of_curl);
+}
+
+#[test]
+fn requests_over_ipv6_are_mirrored() {
+    mirrored(Scenery { v6: true, ..PLAIN }, "any", all_kinds_of_curl);
+}
+
+#[test]
+fn requests_in_jumbo_frames_are_mirrored() {
+    mirrored(Scenery { mtu: 9000, ..PLAIN }, "any", all_kinds_of_curl);
+}
+
+#[test]
+fn requests_without_offload_are_mirrored() {
+    mirrored(
+        Scenery {
+            offload: false,
+            ..PLAIN
+        },
+        "any",
+        all_kinds_of_curl,
+    );
+}
+
+#[test]
+fn what_tcp_repairs_is_mirrored() {
+    mirrored(Scenery { loss: 4, ..PLAIN }, "any", |stage| {
+        all_kinds_of_curl(stage);
+        shapes_of_no_library(stage);
+    });
+}
+
+#[test]
+fn what_tcp_repairs_in_small_segments_is_mirrored() {
+    mirrored(
+        Scenery {
+            loss: 4,
+            offload: false,
+            mtu: 600,
+            ..PLAIN
+        },
+        "front",
+        |stage| {
+            all_kinds_of_curl(stage);
+            shapes_of_no_library(stage);
+        },
+    );
+}
+
+#[test]
+fn pipelined_split_and_slow_requests_are_mirrored() {
+    mirrored(PLAIN, "any", shapes_of_no_library);
+}
+
+#[test]
+fn thousands_of_short_connections_are_mirrored() {
+    mirrored(PLAIN, "any", |stage| {
+        load(stage, 3000, 1, &["-H", "Connection: close"])
+    });
+}
+
+#[test]
+fn kept_alive_connections_under_load_are_mirrored() {
+    mirrored(PLAIN, "any", |stage| load(stage, 6000, 1, &[]));
+}
+
+#[test]
+fn pipelined_connections_under_load_are_mirrored() {
+    mirrored(PLAIN, "any", |stage| load(stage, 6000, 8, &[]));
+}
+
+#[test]
+fn a_recording_of_the_same_run_replays_the_same_requests() {
+    for file in ["traffic.pcap", "traffic.gor", "traffic.jsonl.gz"] {
+        let Some(stage) = Stage::build(PLAIN) else {
+            return;
+        };
+        let port = PORT.to_string();
+        let path = stage.folder.path().join(file);
+        let path = path.to_str().expect("a plain path");
+        let recorder = stage.sidecar("record", 9201, &["record", "--port", &port, "--out", path]);
+        let mirror = stage.sidecar(
+            "mirror",
+            9202,
+            &["mirror", "--port", &port, "--to", &stage.v2_url()],
+        );
+        all_kinds_of_curl(&stage);
+        shapes_of_no_library(&stage);
+        stage.wait_for_v2(1);
+        balanced(&mirror.stop());
+        balanced(&recorder.stop());
+        stage.v2_got_what_v1_got(1);
+
+        let replay = [
+            "replay",
+            path,
+            "--port",
+            &port,
+            "--to",
+            &stage.v2_url(),
+            "--speed",
+            "max",
+        ];
+        let without_port = ["replay", path, "--to", &stage.v2_url(), "--speed", "max"];
+        let said = stage.shadowtap(if file.ends_with("pcap") {
+            &replay
+        } else {
+            &without_port
+        });
+        balanced(&said);
+        stage.v2_got_what_v1_got(2);
+    }
+}
+
+#[test]
+fn stopping_in_the_middle_of_traffic_drains_what_was_seen() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let mirror = stage.sidecar(
+        "mirror",
+        9202,
+        &[
+            "mirror",
+            "--port",
+            &PORT.to_string(),
+            "--to",
+            &stage.v2_url(),
+        ],
+    );
+    load(&stage, 2000, 1, &[]);
+    // Nothing waits for version 2 here: stopping has to.
+    balanced(&mirror.stop());
+    stage.v2_got_what_v1_got(1);
+}
+
+/// Plays `traffic` on a stage with a mirror, and holds version 2 to have got what version 1 got.
+fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
+    let Some(stage) = Stage::build(scenery) else {
+        return;
+    };
+    let mirror = stage.sidecar(
+        "mirror",
+        9202,
+        &[
+            "mirror",
+            "--interface",
+            interface,
+            "--port",
+            &PORT.to_string(),
+            "--to",
+            &stage.v2_url(),
+        ],
+    );
+    traffic(&stage);
+    stage.wait_for_v2(1);
+    let said = mirror.stop();
+    println!("{said}");
+    balanced(&said);
+    stage.v2_got_what_v1_got(1);
+}
+
+/// Holds that the program printed an account and found it to add up.
+fn balanced(said: &str) {
+    assert!(said.contains("requests"), "no account: {said}");
+    assert!(!said.contains("does not add up"), "{said}");
+}
+
+fn all_kinds_of_curl(stage: &Stage) {
+    let mut rng = Rng::new(5);
+    stage.curl(&[
+        "http://{}/get?a=1&b=%20c",
+        "http://{}/get/again",
+        "http://{}//double//slash/../up",
+    ]);
+    stage.curl(&["--path-as-is", "http://{}/a/../b/./c"]);
+    stage.curl(&["-I", "http://{}/head"]);
+    stage.curl(&["-X", "DELETE", "-H", "X-Id: 7", "http://{}/delete"]);
+    stage.curl(&["-X", "PURGE", "http://{}/purge"]);
+    stage.curl(&[
+        "-X",
+        "OPTIONS",
+        "-H",
+        "Cookie: a=b; c=d",
+        "http://{}/options",
+    ]);
+    stage.curl(&["-d", "name=value&other=%26", "http://{}/form"]);
+    stage.curl(&["--http1.0", "http://{}/http10"]);
+    let small = stage.file("small", &rng.bytes(3000));
+    stage.curl(&["--data-binary", &format!("@{small}"), "http://{}/binary"]);
+    stage.curl(&[
+        "-H",
+        "Transfer-Encoding: chunked",
+        "--data-binary",
+        &format!("@{small}"),
+        "http://{}/chunked",
+    ]);
+    stage.curl(&["-F", &format!("file=@{small}"), "http://{}/multipart"]);
+    let large = stage.file("large", &rng.bytes(5_000_000));
+    stage.curl(&[
+        "-H",
+        "Expect: 100-continue",
+        "--data-binary",
+        &format!("@{large}"),
+        "http://{}/large",
+    ]);
+    stage.curl(&["-H", "Expect:", "-T", &large, "http://{}/large/put"]);
+    let slow = stage.file("slow", &rng.text(60_000));
+    stage.curl(&["--limit-rate", "60k", "-T", &slow, "http://{}/slow"]);
+}
+
+fn shapes_of_no_library(stage: &Stage) {
+    let mut pipelined = String::new();
+    for n in 0..20 {
+        let _ = write!(
+            pipelined,
+            "GET /pipe/{n} HTTP/1.1\r\nHost: x\r\nX-Id: {n}\r\n\r\n"
+        );
+        let _ = write!(
+            pipelined,
+            "POST /pipe/{n}/post HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nGET / HTT"
+        );
+    }
+    let chunked = "PUT /chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5;name=\"va;lue\"\r\nfirst\r\n0006\r\nsecond\r\n0\r\nX-Trailer: 1\r\n\r\n";
+    let letters = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+    let steps = serde_json::json!([
+        {"pieces": [pipelined.clone()], "answers": 40},
+        {"pieces": letters("POST /letters HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"), "answers": 1},
+        {"pieces": letters(chunked), "answers": 1},
+        {"pieces": ["\r\n\r\nGET /blank-lines HTTP/1.1\r\nHost: x\r\n\r\n"], "answers": 1},
+        {"pieces": ["GET http://example.test/absolute?q HTTP/1.1\r\nHost: example.test\r\n\r\n"], "answers": 1},
+        {"pieces": ["GET /bare-lf HTTP/1.1\nHost: x\n\n"], "answers": 1},
+        {"pieces": ["GET /half-closed HTTP/1.1\r\nHost: x\r\n\r\n"], "answers": 1, "half_close": true},
+        {"pieces": ["POST /sl", "ow HTTP/1.1\r\nHo", "st: x\r\nContent-Length: 6\r\n\r\na", "b", "c", "def"], "pause": 0.3, "answers": 1},
+        {"pieces": ["GET /two/1 HTTP/1.1\r\nHost: x\r\n\r\nGET /two/2 HT", "TP/1.1\r\nHost: x\r\n\r\n"], "pause": 0.2, "answers": 2},
+    ]);
+    let steps = stage.file("steps.json", steps.to_string().as_bytes());
+    let script = in_root("tests/support/raw_client.py");
+    stage.at_client(
+        "python3",
+        &[script.to_str().expect("a plain path"), "{}", &steps],
+    );
+}
+
+fn load(stage: &Stage, requests: usize, pipeline: usize, arguments: &[&str]) {
+    let script = in_root("tests/support/load.lua");
+    let script = script.to_str().expect("a plain path");
+    let (per_thread, pipeline) = ((requests / 2).to_string(), pipeline.to_string());
+    let fixed = ["-t2", "-c16", "-d5s", "-s", script, "http://{}/"];
+    let last = ["--", &per_thread, &pipeline];
+    stage.at_client("wrk", &[arguments, &fixed, &last].concat());
+}
