@@ -9,6 +9,32 @@ use crate::support::run::in_root;
 use crate::support::stage::{PLAIN, PORT, Scenery, Stage};
 
 #[test]
+fn the_stage_itself_stands() {
+    for scenery in [
+        PLAIN,
+        Scenery {
+            v6: true,
+            mtu: 9000,
+            ..PLAIN
+        },
+        Scenery {
+            loss: 4,
+            offload: false,
+            mtu: 600,
+            ..PLAIN
+        },
+    ] {
+        let Some(stage) = Stage::build(scenery) else {
+            return;
+        };
+        all_kinds_of_curl(&stage);
+        shapes_of_no_library(&stage);
+        assert_eq!(stage.served("v1").total(), 65);
+        assert_eq!(stage.served("v2").total(), 0);
+    }
+}
+
+#[test]
 fn every_request_of_curl_is_mirrored() {
     mirrored(PLAIN, "any", all_kinds_of_curl);
 }

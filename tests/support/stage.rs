@@ -69,13 +69,13 @@ impl Stage {
         let client = Namespace::first()?;
         let v1 = client.another()?;
         let v2 = client.another()?;
-        link(&client, "up", &v1, "front", 77)?;
-        link(&v1, "back", &v2, "down", 78)?;
+        link(&client, "uplink", &v1, "front", 77)?;
+        link(&v1, "back", &v2, "eth0", 78)?;
         for (namespace, interface) in [
-            (&client, "up"),
+            (&client, "uplink"),
             (&v1, "front"),
             (&v1, "back"),
-            (&v2, "down"),
+            (&v2, "eth0"),
         ] {
             namespace.must(&[
                 "ip",
@@ -102,8 +102,8 @@ impl Stage {
                 scenery.loss
             );
             let table = format!(
-                "table inet loss {{ chain out {{ type filter hook output priority 0; {rule}; }}\n\
-                 chain in {{ type filter hook input priority 0; {back}; }} }}"
+                "table inet loss {{ chain out {{ type filter hook output priority 0; {rule}; }}; \
+                 chain in {{ type filter hook input priority 0; {back}; }}; }}"
             );
             client.must(&["nft", &table])?;
         }
@@ -442,7 +442,7 @@ fn link(
         let v6 = format!("fd{net}::{host}/64");
         namespace.must(&["ip", "address", "add", &v4, "dev", interface])?;
         namespace.must(&["ip", "-6", "address", "add", &v6, "dev", interface, "nodad"])?;
-        namespace.must(&["ip", "link", "set", interface, "up"])?;
+        namespace.must(&["ip", "link", "set", "dev", interface, "up"])?;
     }
     Ok(())
 }
