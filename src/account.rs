@@ -89,6 +89,8 @@ named_enum! {
         ConnectionsHttp2 = "connections_http2",
         /// Connections that carry neither HTTP/1, HTTP/2 nor TLS.
         ConnectionsOther = "connections_other",
+        /// Connections that carried no byte.
+        ConnectionsSilent = "connections_silent",
         /// Connections on which at least one HTTP/1 message began.
         ConnectionsHttp1 = "connections_http1",
         /// HTTP requests that began.
@@ -190,6 +192,9 @@ named_enum! {
         /// The server answered finally before the body came, and the client never sent it.
         RequestBodyNeverSent = "request_body_never_sent",
 
+        /// It began in the middle of another protocol, and the server did not answer in HTTP.
+        RequestUnconfirmed = "request_unconfirmed",
+
         /// Bytes of the response were not captured.
         ResponseGap = "response_gap",
         /// The connection ended inside the response.
@@ -269,7 +274,8 @@ impl Reason {
             | RequestMalformed
             | RequestTooLarge
             | RequestAbandoned
-            | RequestBodyNeverSent => Stage::Request,
+            | RequestBodyNeverSent
+            | RequestUnconfirmed => Stage::Request,
             ResponseGap
             | ResponseCutByClose
             | ResponseCutByCaptureEnd
@@ -308,6 +314,7 @@ impl Reason {
                 | Replaced
                 | CaptureEnded
                 | RequestBodyNeverSent
+                | RequestUnconfirmed
                 | Marked
                 | Filtered
                 | TunnelRequest

@@ -7,5 +7,5 @@ mod reader;
 pub mod recognise;
 
 pub use body::{Body, Framing, chunk_size};
-pub use head::{Fields, HeadError, RequestHead, ResponseHead, head_length, unfold};
+pub use head::{Fields, HeadError, RequestHead, ResponseHead, head_length, unfold, whole_lines};
 pub use reader::{Abandoned, BodyEnd, MessageLimits, MessageReader, Side, Step};

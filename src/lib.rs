@@ -7,6 +7,10 @@ pub mod exchange;
 #[deny(clippy::disallowed_types)]
 pub mod http1;
 #[deny(clippy::disallowed_types)]
+pub mod tap;
+#[deny(clippy::disallowed_types)]
+pub mod tcp;
+#[deny(clippy::disallowed_types)]
 pub mod time;
 #[deny(clippy::disallowed_types)]
 pub mod wire;

@@ -343,6 +343,25 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What there is of a head that never became whole: its whole lines, closed by an empty line so that it can be read.
+///
+/// `None` when not even the first line is whole. The first line may end in a bare CR: nothing more will come that
+/// could turn that into something else.
+#[must_use]
+pub fn whole_lines(bytes: &[u8]) -> Option<Bytes> {
+    let lines = match memchr::memrchr(b'\n', bytes) {
+        Some(line_feed) => &bytes[..=line_feed],
+        None => &bytes[..memchr(b'\r', bytes)?],
+    };
+    let mut closed = Vec::with_capacity(lines.len() + 4);
+    closed.extend_from_slice(lines);
+    if !lines.ends_with(b"\n") {
+        closed.extend_from_slice(b"\r\n");
+    }
+    closed.extend_from_slice(b"\r\n");
+    Some(Bytes::from(closed))
+}
+
 /// A field value with each fold (RFC 9112 §5.2) read as one blank.
 #[must_use]
 pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
@@ -427,7 +446,8 @@ fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
 /// Splits a status line into version, status code and reason phrase.
 fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
     let version_end = memchr2(b' ', b'\t', line).unwrap_or(line.len());
-    if !is_version_shaped(&line[..version_end]) {
+    if !is_version_shaped(&line[..version_end]) && !line[..version_end].eq_ignore_ascii_case(b"ICY")
+    {
         return None;
     }
     let code_start = version_end

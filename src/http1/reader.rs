@@ -49,8 +49,8 @@ pub enum Step {
     ResponseHead(ResponseHead),
     /// The body of the last head, and how it ended.
     Body(Body, BodyEnd),
-    /// A message began, but its head never became whole.
-    Abandoned(Abandoned),
+    /// A message began, but its head never became whole: what there is of it, and why.
+    Abandoned(Bytes, Abandoned),
     /// The bytes are not HTTP/1; what they look like. Bytes are skipped until [`MessageReader::resume`].
     NotHttp(Recognised),
 }
@@ -91,6 +91,8 @@ pub struct MessageReader {
     side: Side,
     limits: MessageLimits,
     state: State,
+    /// Of the body in hand.
+    framing: Framing,
     buffer: BytesMut,
     taken: usize,
     /// Of the body in hand: bytes that were there but are not kept.
@@ -137,6 +139,7 @@ impl MessageReader {
             side,
             limits,
             state: State::Start,
+            framing: Framing::None,
             buffer: BytesMut::new(),
             taken: 0,
             skipped: 0,
@@ -173,6 +176,24 @@ impl MessageReader {
         self.state == State::UntilClose
     }
 
+    /// Whether a message has begun whose head is not whole.
+    #[must_use]
+    pub fn is_in_head(&self) -> bool {
+        matches!(self.state, State::Start | State::Head { .. }) && !self.buffer.is_empty()
+    }
+
+    /// Bytes pushed that belong to no message handed out yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes those bytes back, to be pushed again later; only between messages.
+    pub fn take_buffered(&mut self) -> Bytes {
+        debug_assert_eq!(self.state, State::Start);
+        std::mem::take(&mut self.buffer).freeze()
+    }
+
     /// Bytes of memory held.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -190,10 +211,7 @@ impl MessageReader {
     pub fn gap(&mut self, len: u64) -> Step {
         match self.state {
             State::Start if self.buffer.is_empty() => self.lose(),
-            State::Start | State::Head { .. } => {
-                self.lose();
-                return Step::Abandoned(Abandoned::Gap);
-            }
+            State::Start | State::Head { .. } => return self.abandon(Abandoned::Gap),
             State::AwaitFraming | State::Lost => self.lose(),
             State::Length { left } => {
                 self.missing += len.min(left);
@@ -221,10 +239,7 @@ impl MessageReader {
         let state = self.state;
         match state {
             State::Start if self.buffer.is_empty() => Step::NeedInput,
-            State::Start | State::Head { .. } => {
-                self.lose();
-                Step::Abandoned(Abandoned::Cut)
-            }
+            State::Start | State::Head { .. } => self.abandon(Abandoned::Cut),
             State::AwaitFraming | State::Lost => Step::NeedInput,
             State::UntilClose if clean => self.finish_body(BodyEnd::Whole),
             State::Length { .. } | State::Chunked(_) | State::UntilClose => {
@@ -239,6 +254,7 @@ impl MessageReader {
         self.taken = 0;
         self.skipped = 0;
         self.missing = 0;
+        self.framing = framing;
         self.state = match framing {
             Framing::None => State::Length { left: 0 },
             Framing::Length(left) => State::Length { left },
@@ -298,25 +314,25 @@ impl MessageReader {
                 State::Head { mut searched } => {
                     let Some(length) = self.head_length(&mut searched) else {
                         if self.buffer.len() > self.limits.head {
-                            self.lose();
-                            return Step::Abandoned(Abandoned::TooLarge);
+                            return self.abandon(Abandoned::TooLarge);
                         }
                         self.state = State::Head { searched };
                         return Step::NeedInput;
                     };
                     if length > self.limits.head {
-                        self.lose();
-                        return Step::Abandoned(Abandoned::TooLarge);
+                        return self.abandon(Abandoned::TooLarge);
                     }
                     let bytes = self.split(length);
                     self.state = State::AwaitFraming;
                     let step = match self.side {
-                        Side::Requests => RequestHead::parse(bytes).map(Step::RequestHead),
-                        Side::Responses => ResponseHead::parse(bytes).map(Step::ResponseHead),
+                        Side::Requests => RequestHead::parse(bytes.clone()).map(Step::RequestHead),
+                        Side::Responses => {
+                            ResponseHead::parse(bytes.clone()).map(Step::ResponseHead)
+                        }
                     };
                     return step.unwrap_or_else(|_| {
                         self.lose();
-                        Step::Abandoned(Abandoned::Malformed)
+                        Step::Abandoned(bytes, Abandoned::Malformed)
                     });
                 }
                 State::AwaitFraming => return Step::NeedInput,
@@ -351,6 +367,13 @@ impl MessageReader {
                 State::Lost => return Step::NeedInput,
             }
         }
+    }
+
+    /// Gives up the head in hand.
+    pub fn abandon(&mut self, why: Abandoned) -> Step {
+        let bytes = std::mem::take(&mut self.buffer).freeze();
+        self.lose();
+        Step::Abandoned(bytes, why)
     }
 
     fn poll_chunk(&mut self, chunk: Chunk) -> ChunkStep {
@@ -430,13 +453,6 @@ impl MessageReader {
     fn finish_body(&mut self, end: BodyEnd) -> Step {
         let wire = self.split(self.taken);
         self.taken = 0;
-        let framing = match self.state {
-            State::Length { .. } => {
-                Framing::Length(wire.len() as u64 + self.skipped + self.missing)
-            }
-            State::Chunked(_) => Framing::Chunked,
-            _ => Framing::UntilClose,
-        };
         let end = if self.skipped > 0 && end == BodyEnd::Whole {
             BodyEnd::TooLarge
         } else {
@@ -458,7 +474,7 @@ impl MessageReader {
         self.state = State::Start;
         Step::Body(
             Body {
-                framing,
+                framing: self.framing,
                 wire,
                 missing,
             },
@@ -467,10 +483,6 @@ impl MessageReader {
     }
 
     fn finish_body_lost(&mut self, end: BodyEnd) -> Step {
-        let rest = match self.state {
-            State::Length { left } => left,
-            _ => 0,
-        };
         // What has come of a body that is cut belongs to it, whatever its framing still waited for.
         self.taken = if end == BodyEnd::Cut {
             self.buffer.len()
@@ -479,15 +491,7 @@ impl MessageReader {
         };
         let step = self.finish_body(end);
         self.lose();
-        match step {
-            Step::Body(mut body, end) if end != BodyEnd::TooLarge => {
-                if let Framing::Length(seen) = body.framing {
-                    body.framing = Framing::Length(seen.saturating_add(rest));
-                }
-                Step::Body(body, end)
-            }
-            step => step,
-        }
+        step
     }
 
     fn head_length(&self, searched: &mut usize) -> Option<usize> {

@@ -31,6 +31,7 @@ pub fn request(bytes: &[u8]) -> Recognised {
     if let Some(other) = other_protocol(bytes) {
         return other;
     }
+    let bytes = without_empty_lines(bytes);
     let method = bytes
         .iter()
         .take(MAX_METHOD + 1)
@@ -69,16 +70,43 @@ pub fn response(bytes: &[u8]) -> Recognised {
     if let Some(other) = other_protocol(bytes) {
         return other;
     }
-    const START: &[u8] = b"HTTP/";
-    let shared = bytes.len().min(START.len());
-    if !bytes[..shared].eq_ignore_ascii_case(&START[..shared]) {
-        return Recognised::Other;
+    let bytes = without_empty_lines(bytes);
+    // `ICY 200 OK` is how Shoutcast servers begin what is otherwise HTTP/1.0.
+    for start in [&b"HTTP/"[..], b"ICY "] {
+        let shared = bytes.len().min(start.len());
+        if bytes[..shared].eq_ignore_ascii_case(&start[..shared]) {
+            return match bytes.get(start.len()) {
+                None => Recognised::Unsure,
+                Some(digit) if digit.is_ascii_digit() => Recognised::Http,
+                Some(_) => Recognised::Other,
+            };
+        }
     }
-    match bytes.get(START.len()) {
-        None => Recognised::Unsure,
-        Some(digit) if digit.is_ascii_digit() => Recognised::Http,
-        Some(_) => Recognised::Other,
+    Recognised::Other
+}
+
+/// Whether a segment begins a request, in a direction whose framing is not known: with a whole request line, or, where
+/// the line goes on in the next segment, with one of the methods that servers know and a path.
+#[must_use]
+pub fn request_in_midstream(bytes: &[u8]) -> bool {
+    match request(bytes) {
+        Recognised::Http => true,
+        Recognised::Unsure => {
+            let bytes = without_empty_lines(bytes);
+            let method = bytes.iter().position(|&byte| byte == b' ').unwrap_or(0);
+            is_known_method(&bytes[..method]) && bytes.get(method + 1) == Some(&b'/')
+        }
+        _ => false,
     }
+}
+
+/// RFC 9112 §2.2: empty lines before a request line are ignored; some servers send them before a status line.
+fn without_empty_lines(bytes: &[u8]) -> &[u8] {
+    let empty = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
+    &bytes[empty..]
 }
 
 /// Whether a method is one of those that servers know; used only where there is nothing better to go by.

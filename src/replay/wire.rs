@@ -319,7 +319,7 @@ impl Exchange<'_> {
                         return self.received(head, doubts, body, end).map(Some);
                     }
                 }
-                Step::RequestHead(_) | Step::Abandoned(_) | Step::NotHttp(_) => {
+                Step::RequestHead(_) | Step::Abandoned(..) | Step::NotHttp(_) => {
                     return Err(self.failure(Reason::AnswerMalformed));
                 }
             }
@@ -331,7 +331,7 @@ impl Exchange<'_> {
         let step = self.connection.reader.end(clean);
         match (step, self.head.take()) {
             (Step::Body(body, end), Some((head, doubts))) => self.received(head, doubts, body, end),
-            (Step::Abandoned(Abandoned::Cut), _) => Err(self.failure(Reason::AnswerCut)),
+            (Step::Abandoned(_, Abandoned::Cut), _) => Err(self.failure(Reason::AnswerCut)),
             _ if self.answer_began.is_some() && self.interim.is_empty() => {
                 Err(self.failure(Reason::AnswerCut))
             }

@@ -1,0 +1,152 @@
+//! The pipeline of one capture worker: packets in, requests and responses out.
+//!
+//! A [`Tap`] decodes, reassembles, parses and pairs without handing anything to anybody in between. It has no clock:
+//! time is the capture time of the packets that it is given.
+
+mod connection;
+mod connections;
+mod dialogue;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::exchange::Event;
+use crate::http1::MessageLimits;
+use crate::tcp::StreamLimits;
+use crate::time::Timestamp;
+use crate::wire::{Decoder, DecoderConfig, Packet};
+use connections::Connections;
+
+/// What a [`Tap`] looks at, and how much it may hold.
+#[derive(Clone, Debug, Default)]
+pub struct TapConfig {
+    /// Which connections carry requests.
+    pub watch: Watch,
+    /// Bounds.
+    pub limits: Limits,
+    /// How frames are decoded.
+    pub decoder: DecoderConfig,
+}
+
+/// Which connections carry requests.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Server ends; none means every TCP connection, with the client told by what it sends.
+    pub ends: Vec<WatchedEnd>,
+    /// When given, a watched server end must also have one of these addresses: so that a pod which calls another one
+    /// on the watched port number is not taken for its server.
+    pub local: Option<HashSet<IpAddr>>,
+}
+
+/// A server end to watch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WatchedEnd {
+    /// Its address; `None` is any.
+    pub address: Option<IpAddr>,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl Watch {
+    fn is_server(&self, end: SocketAddr) -> bool {
+        let is_watched = self.ends.iter().any(|watched| {
+            watched.port == end.port() && watched.address.is_none_or(|address| address == end.ip())
+        });
+        is_watched
+            && self
+                .local
+                .as_ref()
+                .is_none_or(|local| local.contains(&end.ip()))
+    }
+}
+
+/// Bounds of a [`Tap`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Of one message.
+    pub message: MessageLimits,
+    /// Of one direction of a connection.
+    pub stream: StreamLimits,
+    /// Connections known at a time; the idlest go first.
+    pub connections: usize,
+    /// Bytes held in all; the idlest connections that hold any go first.
+    pub memory: usize,
+    /// How long a connection may be silent. A closed or half-open one is forgotten after a minute.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: MessageLimits::default(),
+            stream: StreamLimits::default(),
+            connections: 1 << 20,
+            memory: 192 << 20,
+            idle: Duration::from_secs(3 * 3600),
+        }
+    }
+}
+
+/// From packets to requests and responses.
+///
+/// ```text
+/// packet() ─► Decoder ─► Segment ─► Connections ─► Connection { Stream × 2, Dialogue { MessageReader × 2 } } ─► poll()
+/// ```
+pub struct Tap {
+    decoder: Decoder,
+    connections: Connections,
+}
+
+impl Tap {
+    /// A pipeline that has seen nothing.
+    #[must_use]
+    pub fn new(config: TapConfig) -> Self {
+        Self {
+            decoder: Decoder::new(config.decoder),
+            connections: Connections::new(config.watch, config.limits),
+        }
+    }
+
+    /// Replaces the local addresses (see [`Watch::local`]); connections already known stay as they are.
+    pub fn set_local(&mut self, local: HashSet<IpAddr>) {
+        self.connections.watch.local = Some(local);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.connections.account
+    }
+
+    /// Bytes held for connections, bookkeeping included.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.connections.memory
+    }
+
+    /// The next thing found.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.connections.events.pop_front()
+    }
+
+    /// Takes one packet.
+    pub fn packet(&mut self, packet: &Packet<'_>) {
+        self.idle(packet.time);
+        if let Some(segment) = self.decoder.decode(packet, &mut self.connections.account) {
+            self.connections.segment(&segment);
+        }
+    }
+
+    /// Lets time pass without a packet: holes that were proved lost are given up when their grace is over.
+    pub fn idle(&mut self, now: Timestamp) {
+        self.connections.idle(now);
+    }
+
+    /// Ends the capture: everything still open is finished as far as it goes, in the order in which it began.
+    pub fn finish(&mut self) {
+        self.decoder.finish(&mut self.connections.account);
+        self.connections.finish();
+    }
+}

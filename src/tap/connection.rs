@@ -1,0 +1,764 @@
+//! One TCP connection: what its receivers accept, in which order, and when it is over.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::Limits;
+use super::dialogue::{Chunk, Dialogue, Ending, Sink};
+use crate::account::{Counter, Reason};
+use crate::exchange::ConnectionId;
+use crate::tcp::{Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Stream};
+use crate::time::Timestamp;
+use crate::wire::{Path, Segment, TcpFlags};
+
+/// One connection: two streams and the dialogue that they carry. Directions are numbered: 0 flows from `ends[0]`.
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    ends: [SocketAddr; 2],
+    /// VLANs and tunnels that its segments came through; usually one.
+    paths: SmallVec<[Path; 2]>,
+    streams: [Stream; 2],
+    sides: [SideState; 2],
+    dialogue: Dialogue,
+    /// Payload of a SYN, until it is known whether the server took it.
+    syn_payload: Option<(usize, u32, Bytes, Mark)>,
+    /// The end that sent the first SYN.
+    initiator: Option<usize>,
+    /// Whether the 4-tuple was unknown when this life of it began.
+    alone: bool,
+    /// Server bytes that acknowledge client bytes which the capture has not shown yet.
+    waiting: VecDeque<Waiting>,
+    pub(super) last_seen: Timestamp,
+    /// A handshake or data has shown that this life of the 4-tuple is real.
+    pub(super) confirmed: bool,
+    pub(super) closed: bool,
+    conflicts: u64,
+}
+
+/// What is known of one end as a sender.
+#[derive(Default)]
+struct SideState {
+    isn: Option<u32>,
+    /// Whether any segment of this direction was captured.
+    seen: bool,
+    /// The timestamp that PAWS compares with.
+    recent_timestamp: Option<u32>,
+    signed: Option<bool>,
+    /// Stream offset of a byte that the urgent pointer takes out of the stream.
+    urgent: Option<u64>,
+}
+
+struct Waiting {
+    out: Out,
+    offset: u64,
+}
+
+/// A hole that has to be looked at again when that moment has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Timer {
+    ProofGrace,
+    Stall,
+}
+
+/// How long a hole is waited at when the peer's packets are not in the capture, so that nothing can ever prove it.
+pub(super) const STALL: Duration = Duration::from_secs(1);
+
+/// A segment whose timestamp is older than the newest by more than this is refused. The receiver refuses any older one
+/// (RFC 7323 §5.3); the margin allows for capture that shows segments in another order than they were processed.
+const PAWS_MARGIN: i32 = 1000;
+
+impl Connection {
+    pub(super) fn new(
+        id: ConnectionId,
+        ends: [SocketAddr; 2],
+        path: Path,
+        client: Option<usize>,
+        alone: bool,
+        limits: &Limits,
+    ) -> Self {
+        Self {
+            id,
+            ends,
+            paths: SmallVec::from_slice(&[path]),
+            streams: [Stream::new(limits.stream), Stream::new(limits.stream)],
+            sides: Default::default(),
+            dialogue: Dialogue::new(id, ends, client, limits.message),
+            syn_payload: None,
+            initiator: None,
+            alone,
+            waiting: VecDeque::new(),
+            last_seen: Timestamp::ZERO,
+            confirmed: false,
+            closed: false,
+            conflicts: 0,
+        }
+    }
+
+    pub(super) fn ends(&self) -> [SocketAddr; 2] {
+        self.ends
+    }
+
+    /// Whether its segments are known to come through `path`.
+    pub(super) fn uses(&self, path: Path) -> bool {
+        self.paths.contains(&path)
+    }
+
+    /// Whether segments of both come through the same VLANs and tunnels.
+    pub(super) fn shares_path(&self, other: &Self) -> bool {
+        self.paths.iter().any(|&path| other.uses(path))
+    }
+
+    /// Remembers that the same packets are seen through another path too.
+    pub(super) fn also_uses(&mut self, path: Path) {
+        if !self.uses(path) && self.paths.len() < 4 {
+            self.paths.push(path);
+        }
+    }
+
+    /// Bytes of memory held for it.
+    pub(super) fn memory(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(|waiting| waiting.memory()).sum();
+        std::mem::size_of::<Self>()
+            + self.streams[0].memory()
+            + self.streams[1].memory()
+            + self.dialogue.memory()
+            + waiting
+    }
+
+    /// Whether a SYN of that direction and sequence number belongs to this life of the 4-tuple.
+    pub(super) fn accepts_syn(&self, direction: usize, seq: u32) -> bool {
+        let stream = &self.streams[direction];
+        match self.sides[direction].isn {
+            Some(isn) => isn == seq,
+            // Adopted from its data before the SYN was captured, or only the other end's SYN was seen.
+            None if stream.is_anchored() => {
+                stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)
+            }
+            None => self.sides[1 - direction].isn.is_some() && !self.confirmed,
+        }
+    }
+
+    /// Whether a SYN-ACK of that direction answers this life's SYN.
+    pub(super) fn accepts_syn_ack(&self, direction: usize, seq: u32, ack: u32) -> bool {
+        let acknowledges = match self.sides[1 - direction].isn {
+            Some(isn) => {
+                let taken = ack.wrapping_sub(isn.wrapping_add(1));
+                let offered = match &self.syn_payload {
+                    Some((_, _, bytes, _)) => bytes.len() as u32,
+                    None => (self.streams[1 - direction].next() - Stream::ORIGIN).min(65536) as u32,
+                };
+                taken <= offered
+            }
+            None => {
+                let stream = &self.streams[1 - direction];
+                !stream.is_anchored() || stream.offset_of(ack) == Some(Stream::ORIGIN)
+            }
+        };
+        let stream = &self.streams[direction];
+        let same_start = match self.sides[direction].isn {
+            Some(isn) => isn == seq,
+            None => {
+                !stream.is_anchored()
+                    || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)
+                    || stream.is_untouched()
+            }
+        };
+        acknowledges && same_start
+    }
+
+    /// How far a segment lies from what this life expects next, in bytes of both streams; `None`: out of the question.
+    pub(super) fn distance(&self, direction: usize, segment: &Segment<'_>) -> Option<u64> {
+        let sent = match self.streams[direction].offset_of(segment.seq) {
+            Some(offset) => offset.abs_diff(self.streams[direction].next()),
+            None => 0,
+        };
+        let acknowledged = match self.streams[1 - direction].offset_of(segment.ack) {
+            Some(offset) if segment.flags.has(TcpFlags::ACK) => {
+                offset.abs_diff(self.streams[1 - direction].next())
+            }
+            _ => 0,
+        };
+        (sent.max(acknowledged) <= 1 << 30).then_some(sent + acknowledged)
+    }
+
+    /// Takes one segment that belongs to this connection, and counts it. Returns a timer to set.
+    pub(super) fn segment(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) -> Option<Timer> {
+        self.last_seen = now;
+        self.sides[direction].seen = true;
+        if self.closed {
+            count_unread(segment, Reason::AfterClose, sink);
+            return None;
+        }
+        if self.dialogue.is_opaque() {
+            return self.opaque_segment(direction, segment, sink);
+        }
+        if segment.flags.has(TcpFlags::RST) {
+            self.reset(direction, segment, sink);
+            return None;
+        }
+        if segment.flags.has(TcpFlags::SYN) {
+            self.syn(direction, segment, now, sink);
+            return None;
+        }
+        if let Some(reason) = self.refuses(direction, segment) {
+            count_unread(segment, reason, sink);
+            return None;
+        }
+        self.anchor(direction, segment);
+        let peer = self.acknowledge(direction, segment, now, sink);
+        self.payload(direction, segment, peer, sink);
+        if segment.flags.has(TcpFlags::FIN)
+            && let Some(offset) = self.streams[direction].offset_of(segment.seq)
+        {
+            // `payload` has moved the stream on, not the meaning of sequence numbers.
+            let length = segment.payload.len() as u64 + u64::from(segment.cut);
+            self.streams[direction].close_at(offset + length);
+        }
+        self.read(direction, sink);
+        self.read_waiting(sink);
+        for sender in [direction, 1 - direction] {
+            if self.streams[sender].is_reset() {
+                self.close(Ending::Reset, sink);
+                return None;
+            }
+        }
+        if self.streams[0].has_ended() && self.streams[1].has_ended() {
+            self.close(Ending::Fin, sink);
+            return None;
+        }
+        self.timer_needed(direction)
+    }
+
+    /// Looks at the holes again after a timer; returns whether there is still one to wait at.
+    pub(super) fn expire(&mut self, now: Timestamp, sink: &mut Sink<'_>) -> Option<Timer> {
+        if self.closed {
+            return None;
+        }
+        // The client's side first: its holes hold up the server's bytes.
+        let client = self.dialogue.client().unwrap_or(0);
+        for direction in [client, 1 - client] {
+            loop {
+                let due = match self.streams[direction].hole() {
+                    Some(Hole::ProvedLost { since }) => since.after(PROOF_GRACE) <= now,
+                    Some(Hole::Open { since }) => {
+                        !self.sides[1 - direction].seen && since.after(STALL) <= now
+                    }
+                    None => false,
+                };
+                if !due || !self.give_up_hole(direction, sink) {
+                    break;
+                }
+            }
+            self.read_waiting(sink);
+        }
+        if self.streams[0].has_ended() && self.streams[1].has_ended() {
+            self.close(Ending::Fin, sink);
+            return None;
+        }
+        self.timer_needed(client)
+            .or_else(|| self.timer_needed(1 - client))
+    }
+
+    /// Ends the connection: whatever is held is read as far as it goes.
+    pub(super) fn close(&mut self, ending: Ending, sink: &mut Sink<'_>) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.settle_syn_payload(true, sink);
+        let client = self.dialogue.client().unwrap_or(0);
+        for direction in [client, 1 - client] {
+            self.read(direction, sink);
+            self.force_waiting(sink);
+            while !self.streams[direction].has_ended() && self.give_up_hole(direction, sink) {}
+            self.force_waiting(sink);
+        }
+        self.dialogue.close(ending, sink);
+        for stream in &mut self.streams {
+            stream.finish();
+        }
+        sink.account.drop(match ending {
+            Ending::Fin => Reason::Finished,
+            Ending::Reset => Reason::Reset,
+            Ending::Replaced => Reason::Replaced,
+            Ending::Idle => Reason::Idle,
+            Ending::Evicted => Reason::Evicted,
+            Ending::CaptureEnded => Reason::CaptureEnded,
+        });
+    }
+
+    /// A connection of which nothing is read any more: only its end matters.
+    fn opaque_segment(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Option<Timer> {
+        count_unread(segment, Reason::NotHttp, sink);
+        for stream in &mut self.streams {
+            if stream.memory() > 0 {
+                stream.finish();
+            }
+        }
+        if segment.flags.has(TcpFlags::RST) {
+            self.close(Ending::Reset, sink);
+        } else if segment.flags.has(TcpFlags::FIN) {
+            self.streams[direction].finish();
+            if self.streams[0].has_ended() && self.streams[1].has_ended() {
+                self.close(Ending::Fin, sink);
+            }
+        }
+        None
+    }
+
+    fn reset(&mut self, direction: usize, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+        count_unread(segment, Reason::AfterClose, sink);
+        let stream = &mut self.streams[direction];
+        let counts = match stream.offset_of(segment.seq) {
+            Some(offset) => stream.reset_at(offset),
+            // The answer to a SYN that nobody listens for (RFC 9293 §3.10.7.3).
+            None => segment.flags.has(TcpFlags::ACK),
+        };
+        if counts {
+            self.close(Ending::Reset, sink);
+        }
+    }
+
+    fn syn(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) {
+        let first = segment.seq.wrapping_add(1);
+        let is_new = self.sides[direction].isn.is_none();
+        if !self.streams[direction].is_anchored()
+            || (is_new
+                && self.streams[direction].is_untouched()
+                && self.accepts_syn_or_answer(direction, segment))
+        {
+            self.streams[direction].anchor(first);
+        } else if self.streams[direction]
+            .offset_of(first)
+            .is_none_or(|at| at > Stream::ORIGIN)
+            || (!is_new && self.sides[direction].isn != Some(segment.seq))
+        {
+            // A SYN inside an established connection: the receiver answers with a challenge ACK (RFC 5961 §4).
+            count_unread(segment, Reason::UnexpectedSyn, sink);
+            return;
+        }
+        if is_new {
+            self.sides[direction].isn = Some(segment.seq);
+            self.sides[direction].signed = Some(segment.signed);
+        }
+        self.note_timestamp(direction, segment, true);
+        if segment.flags.has(TcpFlags::ACK) {
+            if !self.streams[1 - direction].is_anchored() {
+                self.streams[1 - direction].anchor(segment.ack);
+            }
+            self.acknowledge(direction, segment, now, sink);
+            self.confirmed = true;
+            self.initiator.get_or_insert(1 - direction);
+        } else {
+            self.initiator.get_or_insert(direction);
+        }
+        let mark = Mark {
+            time: segment.time,
+            peer: Stream::ORIGIN,
+        };
+        if segment.payload.is_empty() {
+            sink.account.count(Counter::SegmentsControl);
+        } else if self.streams[direction].next() != Stream::ORIGIN {
+            sink.account.drop(Reason::Duplicate);
+        } else if segment.flags.has(TcpFlags::ACK) {
+            let peer = self.streams[1 - direction].next();
+            self.place(direction, first, segment, Mark { peer, ..mark }, sink);
+            self.read(direction, sink);
+        } else {
+            // TCP Fast Open (RFC 7413) or a stray: the server's SYN-ACK will tell.
+            self.settle_syn_payload(false, sink);
+            let payload = Bytes::copy_from_slice(segment.payload);
+            self.syn_payload = Some((direction, first, payload, mark));
+        }
+    }
+
+    fn accepts_syn_or_answer(&self, direction: usize, segment: &Segment<'_>) -> bool {
+        segment.flags.has(TcpFlags::ACK) || self.accepts_syn(direction, segment.seq)
+    }
+
+    /// Decides about the payload of a SYN: taken when the server acknowledged it, or, when the server's side is not
+    /// in the capture at all, when the connection ends without the client having sent it again.
+    fn settle_syn_payload(&mut self, at_close: bool, sink: &mut Sink<'_>) {
+        let Some((direction, seq, payload, mark)) = self.syn_payload.take() else {
+            return;
+        };
+        let stream = &mut self.streams[direction];
+        let unanswered = self.alone && !self.sides[1 - direction].seen;
+        let taken = at_close && unanswered && stream.next() == Stream::ORIGIN;
+        if !taken {
+            sink.account.drop(Reason::SynDataRefused);
+            return;
+        }
+        self.place_bytes(direction, seq, &payload, 0, mark, sink);
+    }
+
+    /// Why the receiver drops the segment before it looks at the data (RFC 9293 §3.10.7.4, RFC 7323 §5.3, RFC 2385).
+    fn refuses(&self, direction: usize, segment: &Segment<'_>) -> Option<Reason> {
+        if !segment.flags.has(TcpFlags::ACK) {
+            return Some(Reason::NoAckFlag);
+        }
+        let side = &self.sides[direction];
+        if segment.signed && side.signed == Some(false) {
+            return Some(Reason::UnexpectedMd5);
+        }
+        if let (Some((value, _)), Some(recent)) = (segment.timestamps, side.recent_timestamp)
+            && value.wrapping_sub(recent).cast_signed() < -PAWS_MARGIN
+        {
+            return Some(Reason::OldTimestamp);
+        }
+        None
+    }
+
+    /// In the middle of a connection whose handshake was not captured, the first segment tells where both streams are.
+    fn anchor(&mut self, direction: usize, segment: &Segment<'_>) {
+        if !self.streams[direction].is_anchored() {
+            self.streams[direction].anchor(segment.seq);
+            self.dialogue.mark_midstream(direction);
+        }
+        if !self.streams[1 - direction].is_anchored() {
+            self.streams[1 - direction].anchor(segment.ack);
+            self.dialogue.mark_midstream(1 - direction);
+        }
+        if self.sides[direction].signed.is_none() {
+            self.sides[direction].signed = Some(segment.signed);
+        }
+        self.note_timestamp(direction, segment, false);
+    }
+
+    fn note_timestamp(&mut self, direction: usize, segment: &Segment<'_>, first: bool) {
+        let Some((value, _)) = segment.timestamps else {
+            return;
+        };
+        let in_order = self.streams[direction]
+            .offset_of(segment.seq)
+            .is_some_and(|offset| offset <= self.streams[direction].next());
+        let side = &mut self.sides[direction];
+        let newer = side
+            .recent_timestamp
+            .is_none_or(|recent| value.wrapping_sub(recent).cast_signed() > 0);
+        if first || (in_order && newer) {
+            side.recent_timestamp = Some(value);
+        }
+    }
+
+    /// Takes the acknowledgement; returns where the sender stands in the opposite stream.
+    fn acknowledge(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) -> u64 {
+        let opposite = 1 - direction;
+        if let Some((sender, seq, payload, _)) = &self.syn_payload
+            && *sender == opposite
+        {
+            let taken = segment.ack.wrapping_sub(*seq) as usize;
+            if taken > 0 && taken <= payload.len() {
+                if let Some((_, seq, payload, mark)) = self.syn_payload.take() {
+                    self.place_bytes(opposite, seq, &payload[..taken], 0, mark, sink);
+                    self.read(opposite, sink);
+                }
+            } else {
+                self.settle_syn_payload(false, sink);
+            }
+        }
+        let Some(offset) = self.streams[opposite].offset_of(segment.ack) else {
+            return Stream::ORIGIN;
+        };
+        self.streams[opposite].acknowledge(offset, now);
+        offset
+    }
+
+    fn payload(&mut self, direction: usize, segment: &Segment<'_>, peer: u64, sink: &mut Sink<'_>) {
+        if segment.payload.is_empty() && segment.cut == 0 {
+            sink.account.count(Counter::SegmentsControl);
+            return;
+        }
+        if let Some((sender, seq, ..)) = &self.syn_payload
+            && *sender == direction
+        {
+            // Sent again, or continued: the second shows that the server took it.
+            let continues = segment.seq != *seq;
+            if continues && let Some((_, seq, payload, mark)) = self.syn_payload.take() {
+                self.place_bytes(direction, seq, &payload, 0, mark, sink);
+                self.read(direction, sink);
+            } else {
+                self.settle_syn_payload(false, sink);
+            }
+        }
+        if let Some(pointer) = segment.urgent
+            && pointer > 0
+            && let Some(offset) = self.streams[direction].offset_of(segment.seq)
+        {
+            self.sides[direction].urgent = Some(offset + u64::from(pointer) - 1);
+        }
+        let mark = Mark {
+            time: segment.time,
+            peer,
+        };
+        self.place(direction, segment.seq, segment, mark, sink);
+    }
+
+    fn place(
+        &mut self,
+        direction: usize,
+        seq: u32,
+        segment: &Segment<'_>,
+        mark: Mark,
+        sink: &mut Sink<'_>,
+    ) {
+        self.place_bytes(direction, seq, segment.payload, segment.cut, mark, sink);
+    }
+
+    fn place_bytes(
+        &mut self,
+        direction: usize,
+        seq: u32,
+        payload: &[u8],
+        cut: u32,
+        mark: Mark,
+        sink: &mut Sink<'_>,
+    ) {
+        let Some(start) = self.streams[direction].offset_of(seq) else {
+            return;
+        };
+        match self.streams[direction].insert(Piece {
+            start,
+            payload,
+            cut,
+            mark,
+        }) {
+            Ok(Accepted::InOrder(range)) => {
+                sink.account.count(Counter::SegmentsData);
+                self.confirmed = true;
+                self.note_conflicts(direction, sink);
+                let chunk = Chunk {
+                    offset: start + range.start as u64,
+                    boundary: range.start == 0,
+                    bytes: &payload[range],
+                    mark,
+                };
+                self.deliver(direction, chunk, sink);
+            }
+            Ok(Accepted::Held) => {
+                sink.account.count(Counter::SegmentsData);
+                self.note_conflicts(direction, sink);
+            }
+            Err(rejected) => sink.account.drop(match rejected {
+                Rejected::Duplicate => Reason::Duplicate,
+                Rejected::OutOfWindow => Reason::OutOfWindow,
+                Rejected::AfterEnd => Reason::AfterClose,
+            }),
+        }
+    }
+
+    fn note_conflicts(&mut self, direction: usize, sink: &mut Sink<'_>) {
+        let conflicts = self.streams[0].conflicts() + self.streams[1].conflicts();
+        if conflicts > self.conflicts {
+            sink.account
+                .add(Counter::Conflicts, conflicts - self.conflicts);
+            self.conflicts = conflicts;
+            let _ = direction;
+            self.dialogue.mark_conflict();
+        }
+    }
+
+    /// Reads everything that a stream has ready behind what was delivered directly.
+    fn read(&mut self, direction: usize, sink: &mut Sink<'_>) {
+        loop {
+            let offset = self.streams[direction].next();
+            let Some(out) = self.streams[direction].poll() else {
+                return;
+            };
+            self.hand_over(direction, out, offset, sink);
+        }
+    }
+
+    fn hand_over(&mut self, direction: usize, out: Out, offset: u64, sink: &mut Sink<'_>) {
+        if self.is_server(direction) && !self.waiting.is_empty() {
+            self.waiting.push_back(Waiting { out, offset });
+            return;
+        }
+        match out {
+            Out::Data(bytes, mark, boundary) => {
+                let chunk = Chunk {
+                    bytes: &bytes,
+                    offset,
+                    mark,
+                    boundary,
+                };
+                self.deliver(direction, chunk, sink);
+            }
+            Out::Gap(length) => self.dialogue.gap(direction, length, sink),
+            Out::End => self.dialogue.end(direction, Ending::Fin, sink),
+        }
+    }
+
+    /// Gives bytes to the dialogue, or keeps them while they answer something that is still to be read.
+    fn deliver(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
+        if self.is_server(direction)
+            && (!self.waiting.is_empty() || self.is_early(direction, chunk.mark))
+        {
+            let bytes = Bytes::copy_from_slice(chunk.bytes);
+            let out = Out::Data(bytes, chunk.mark, chunk.boundary);
+            self.waiting.push_back(Waiting {
+                out,
+                offset: chunk.offset,
+            });
+            return;
+        }
+        self.deliver_now(direction, chunk, sink);
+    }
+
+    /// Takes the urgent byte out, as a receiver without `SO_OOBINLINE` does (Linux `tcp_recvmsg`).
+    fn deliver_now(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
+        let end = chunk.offset + chunk.bytes.len() as u64;
+        match self.sides[direction]
+            .urgent
+            .filter(|&at| at >= chunk.offset && at < end)
+        {
+            None => self.dialogue.data(direction, chunk, sink),
+            Some(at) => {
+                let (before, after) = chunk.bytes.split_at((at - chunk.offset) as usize);
+                self.dialogue.data(
+                    direction,
+                    Chunk {
+                        bytes: before,
+                        ..chunk
+                    },
+                    sink,
+                );
+                let boundary = chunk.boundary && before.is_empty();
+                let rest = Chunk {
+                    bytes: &after[1..],
+                    offset: at + 1,
+                    boundary,
+                    ..chunk
+                };
+                self.dialogue.data(direction, rest, sink);
+            }
+        }
+    }
+
+    fn is_server(&self, direction: usize) -> bool {
+        self.client() == Some(1 - direction)
+    }
+
+    /// The client's direction: as the dialogue knows it, or as the handshake suggests.
+    fn client(&self) -> Option<usize> {
+        self.dialogue.client().or(self.initiator)
+    }
+
+    /// Whether server bytes acknowledge client bytes that have not been read yet.
+    fn is_early(&self, direction: usize, mark: Mark) -> bool {
+        let client = &self.streams[1 - direction];
+        self.sides[1 - direction].seen
+            && !client.has_ended()
+            && mark.peer > client.next()
+            && client.hole().is_some()
+    }
+
+    /// Reads the server's bytes that were waiting for the client's, as far as they may go now.
+    fn read_waiting(&mut self, sink: &mut Sink<'_>) {
+        while let Some(front) = self.waiting.front() {
+            let Some(client) = self.client() else { break };
+            if let Out::Data(_, mark, _) = &front.out
+                && self.is_early(1 - client, *mark)
+            {
+                return;
+            }
+            self.read_one_waiting(1 - client, sink);
+        }
+    }
+
+    fn force_waiting(&mut self, sink: &mut Sink<'_>) {
+        let client = self.client().unwrap_or(0);
+        // Only once the client's stream has nothing left to give.
+        if self.streams[client].hole().is_some() && !self.streams[client].has_ended() {
+            return;
+        }
+        while !self.waiting.is_empty() {
+            self.read_one_waiting(1 - client, sink);
+        }
+    }
+
+    fn read_one_waiting(&mut self, direction: usize, sink: &mut Sink<'_>) {
+        let Some(Waiting { out, offset }) = self.waiting.pop_front() else {
+            return;
+        };
+        match out {
+            Out::Data(bytes, mark, boundary) => {
+                let chunk = Chunk {
+                    bytes: &bytes,
+                    offset,
+                    mark,
+                    boundary,
+                };
+                self.deliver_now(direction, chunk, sink);
+            }
+            Out::Gap(length) => self.dialogue.gap(direction, length, sink),
+            Out::End => self.dialogue.end(direction, Ending::Fin, sink),
+        }
+    }
+
+    /// Turns the hole that a stream waits at into a gap and reads on; false when there is none.
+    fn give_up_hole(&mut self, direction: usize, sink: &mut Sink<'_>) -> bool {
+        let offset = self.streams[direction].next();
+        let Some(out) = self.streams[direction].give_up_hole() else {
+            return false;
+        };
+        self.hand_over(direction, out, offset, sink);
+        self.read(direction, sink);
+        true
+    }
+
+    fn timer_needed(&self, direction: usize) -> Option<Timer> {
+        let needed = |direction: usize| match self.streams[direction].hole()? {
+            Hole::ProvedLost { .. } => Some(Timer::ProofGrace),
+            Hole::Open { .. } if !self.sides[1 - direction].seen => Some(Timer::Stall),
+            Hole::Open { .. } => None,
+        };
+        needed(1 - direction).or_else(|| needed(direction))
+    }
+}
+
+impl Waiting {
+    fn memory(&self) -> usize {
+        let bytes = match &self.out {
+            Out::Data(bytes, ..) => bytes.len(),
+            _ => 0,
+        };
+        std::mem::size_of::<Self>() + bytes
+    }
+}
+
+/// Counts a segment of which nothing is read: as control when it carries nothing.
+fn count_unread(segment: &Segment<'_>, reason: Reason, sink: &mut Sink<'_>) {
+    if segment.payload.is_empty() && segment.cut == 0 {
+        sink.account.count(Counter::SegmentsControl);
+    } else {
+        sink.account.drop(reason);
+    }
+}

@@ -1,0 +1,411 @@
+//! Every connection that is known, and which one a segment belongs to.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::connection::{Connection, STALL, Timer};
+use super::dialogue::{Ending, Sink};
+use super::{Limits, Watch};
+use crate::account::{Account, Counter, Reason};
+use crate::exchange::{ConnectionId, Event};
+use crate::tcp::PROOF_GRACE;
+use crate::time::Timestamp;
+use crate::wire::{Segment, TcpFlags};
+
+/// The connection table of one worker.
+pub(super) struct Connections {
+    pub(super) watch: Watch,
+    limits: Limits,
+    pub(super) account: Account,
+    pub(super) events: VecDeque<Event>,
+    next_exchange: u64,
+    next_connection: u64,
+    /// Lives of each 4-tuple, oldest first, as places in `places`.
+    table: HashMap<FlowKey, SmallVec<[u32; 2]>, ahash::RandomState>,
+    places: Vec<Option<Box<Connection>>>,
+    vacant: Vec<u32>,
+    /// Connections that wait at a hole, by when to look again; one queue for each length of wait, so each is sorted.
+    proof_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
+    stall_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
+    now: Timestamp,
+    swept: Timestamp,
+    pub(super) memory: usize,
+}
+
+/// Both ends of a connection, in their order as values, so that both directions have the same key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct FlowKey([SocketAddr; 2]);
+
+/// Lives of one 4-tuple that are kept side by side.
+const MAX_LIVES: usize = 8;
+
+/// A segment further than this from what a connection expects is not believed to be the same one seen through
+/// another VLAN or tunnel.
+const NEAR: u64 = 1 << 20;
+
+/// How long a closed or half-open connection is remembered, so that stragglers find it.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How often, in packet time, idle connections are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Connections {
+    pub(super) fn new(watch: Watch, limits: Limits) -> Self {
+        Self {
+            watch,
+            limits,
+            account: Account::new(),
+            events: VecDeque::new(),
+            next_exchange: 0,
+            next_connection: 0,
+            table: HashMap::default(),
+            places: Vec::new(),
+            vacant: Vec::new(),
+            proof_timers: VecDeque::new(),
+            stall_timers: VecDeque::new(),
+            now: Timestamp::ZERO,
+            swept: Timestamp::ZERO,
+            memory: 0,
+        }
+    }
+
+    /// Moves packet time on.
+    pub(super) fn idle(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some(&(due, index, id)) = self.proof_timers.front()
+            && due <= self.now
+        {
+            self.proof_timers.pop_front();
+            self.expire(index, id);
+        }
+        while let Some(&(due, index, id)) = self.stall_timers.front()
+            && due <= self.now
+        {
+            self.stall_timers.pop_front();
+            self.expire(index, id);
+        }
+        if self.now.since(self.swept) >= SWEEP {
+            self.swept = self.now;
+            self.sweep();
+        }
+    }
+
+    /// Ends every connection, in the order in which they began.
+    pub(super) fn finish(&mut self) {
+        let mut open: Vec<u32> = (0u32..)
+            .zip(&self.places)
+            .filter_map(|(index, connection)| connection.as_ref().map(|_| index))
+            .collect();
+        open.sort_by_key(|&index| self.places[index as usize].as_ref().map(|c| c.id));
+        for index in open {
+            self.remove(index, Ending::CaptureEnded);
+        }
+        self.proof_timers.clear();
+        self.stall_timers.clear();
+    }
+
+    /// Takes one segment, and counts it.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>) {
+        let direction = usize::from(segment.source > segment.destination);
+        let ends = match direction {
+            0 => [segment.source, segment.destination],
+            _ => [segment.destination, segment.source],
+        };
+        let client = if self.watch.ends.is_empty() {
+            None
+        } else if self.watch.is_server(ends[1]) && !self.watch.is_server(ends[0]) {
+            Some(0)
+        } else if self.watch.is_server(ends[0]) && !self.watch.is_server(ends[1]) {
+            Some(1)
+        } else if self.watch.is_server(ends[0]) {
+            None
+        } else {
+            self.account.drop(Reason::NotWatched);
+            return;
+        };
+        let Some(index) = self.route(direction, ends, client, segment) else {
+            // Nothing known, and nothing that could begin something.
+            if segment.payload.is_empty() && segment.cut == 0 {
+                self.account.count(Counter::SegmentsControl);
+            } else {
+                self.account.drop(Reason::AfterClose);
+            }
+            return;
+        };
+        let Some(connection) = &mut self.places[index as usize] else {
+            return;
+        };
+        let mut sink = Sink {
+            events: &mut self.events,
+            account: &mut self.account,
+            next_exchange: &mut self.next_exchange,
+        };
+        let before = connection.memory();
+        let was_confirmed = connection.confirmed;
+        let timer = connection.segment(direction, segment, self.now, &mut sink);
+        let after = connection.memory();
+        let id = connection.id;
+        let newly_confirmed = connection.confirmed && !was_confirmed;
+        self.memory = (self.memory + after).saturating_sub(before);
+        if newly_confirmed {
+            self.retire_older(FlowKey(ends), index);
+        }
+        if let Some(timer) = timer {
+            self.set_timer(timer, index, id);
+        }
+        if self.memory > self.limits.memory {
+            self.shed_memory(index);
+        }
+    }
+
+    /// The place of the connection that a segment belongs to, made when it begins one.
+    fn route(
+        &mut self,
+        direction: usize,
+        ends: [SocketAddr; 2],
+        client: Option<usize>,
+        segment: &Segment<'_>,
+    ) -> Option<u32> {
+        let key = FlowKey(ends);
+        let is_syn = segment.flags.has(TcpFlags::SYN);
+        let lives = self.table.get(&key).map_or(&[][..], |lives| &lives[..]);
+        let life = |index: u32| self.places[index as usize].as_deref();
+        if let [only] = lives
+            && !is_syn
+            && let Some(connection) = life(*only)
+            && connection.uses(segment.path)
+            && !connection.closed
+        {
+            return Some(*only);
+        }
+        let found = if is_syn && segment.flags.has(TcpFlags::ACK) {
+            lives.iter().rev().copied().find(|&index| {
+                life(index).is_some_and(|connection| {
+                    !connection.closed
+                        && connection.accepts_syn_ack(direction, segment.seq, segment.ack)
+                })
+            })
+        } else if is_syn {
+            lives.iter().rev().copied().find(|&index| {
+                life(index).is_some_and(|connection| connection.accepts_syn(direction, segment.seq))
+            })
+        } else {
+            let nearest = |same_path: bool| {
+                lives
+                    .iter()
+                    .rev()
+                    .copied()
+                    .filter_map(|index| {
+                        let connection = life(index)?;
+                        let distance = connection.distance(direction, segment)?;
+                        let fits = if same_path {
+                            connection.uses(segment.path)
+                        } else {
+                            distance <= NEAR
+                        };
+                        fits.then_some((distance, index))
+                    })
+                    .min_by_key(|&(distance, _)| distance)
+            };
+            let found = nearest(true);
+            let begins_anew = |&(distance, index): &(u64, u32)| {
+                // Ports used again without a captured handshake.
+                distance > NEAR
+                    && !segment.payload.is_empty()
+                    && life(index).is_some_and(|connection| connection.closed)
+            };
+            match found
+                .filter(|found| !begins_anew(found))
+                .or_else(|| nearest(false))
+            {
+                Some((_, index)) => Some(index),
+                // Data far outside of everything known is noise, unless nothing is known.
+                None if lives.iter().any(|&index| {
+                    life(index).is_some_and(|c| c.uses(segment.path) && !c.closed)
+                }) =>
+                {
+                    lives.last().copied()
+                }
+                None => None,
+            }
+        };
+        if let Some(index) = found {
+            if let Some(connection) = &mut self.places[index as usize] {
+                connection.also_uses(segment.path);
+            }
+            return Some(index);
+        }
+        let begins = is_syn || (!segment.payload.is_empty() && !segment.flags.has(TcpFlags::RST));
+        begins.then(|| self.open(key, client, segment))
+    }
+
+    fn open(&mut self, key: FlowKey, client: Option<usize>, segment: &Segment<'_>) -> u32 {
+        if self.places.len() - self.vacant.len() >= self.limits.connections {
+            self.evict_idlest();
+        }
+        let lives = self.table.entry(key).or_default();
+        let crowded = (lives.len() >= MAX_LIVES).then(|| lives[0]);
+        if let Some(oldest) = crowded {
+            self.remove(oldest, Ending::Replaced);
+        }
+        let id = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.account.count(Counter::Connections);
+        let alone = self.table.get(&key).is_none_or(|lives| lives.is_empty());
+        let mut connection = Connection::new(id, key.0, segment.path, client, alone, &self.limits);
+        connection.last_seen = self.now;
+        self.memory += connection.memory();
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.places[index as usize] = Some(Box::new(connection));
+                index
+            }
+            None => {
+                self.places.push(Some(Box::new(connection)));
+                (self.places.len() - 1) as u32
+            }
+        };
+        self.table.entry(key).or_default().push(index);
+        index
+    }
+
+    /// A new life of a 4-tuple has proved real: the older ones through the same path are over.
+    fn retire_older(&mut self, key: FlowKey, index: u32) {
+        let Some(lives) = self.table.get(&key) else {
+            return;
+        };
+        if lives.len() < 2 {
+            return;
+        }
+        let Some(newest) = self.places[index as usize].as_ref() else {
+            return;
+        };
+        let older: SmallVec<[u32; MAX_LIVES]> = lives
+            .iter()
+            .copied()
+            .take_while(|&life| life != index)
+            .filter(|&life| {
+                let older = self.places[life as usize].as_ref();
+                older.is_some_and(|older| newest.shares_path(older))
+            })
+            .collect();
+        for life in older {
+            self.remove(life, Ending::Replaced);
+        }
+    }
+
+    fn set_timer(&mut self, timer: Timer, index: u32, id: ConnectionId) {
+        let (queue, wait) = match timer {
+            Timer::ProofGrace => (&mut self.proof_timers, PROOF_GRACE),
+            Timer::Stall => (&mut self.stall_timers, STALL),
+        };
+        let due = self.now.after(wait);
+        // One entry for a connection and moment is enough; a burst of segments would add thousands.
+        if queue
+            .back()
+            .is_none_or(|&(last, _, last_id)| last_id != id || last != due)
+        {
+            queue.push_back((due, index, id));
+        }
+    }
+
+    fn expire(&mut self, index: u32, id: ConnectionId) {
+        let Some(Some(connection)) = self.places.get_mut(index as usize) else {
+            return;
+        };
+        if connection.id != id {
+            return;
+        }
+        let mut sink = Sink {
+            events: &mut self.events,
+            account: &mut self.account,
+            next_exchange: &mut self.next_exchange,
+        };
+        let before = connection.memory();
+        connection.expire(self.now, &mut sink);
+        self.memory = (self.memory + connection.memory()).saturating_sub(before);
+    }
+
+    fn remove(&mut self, index: u32, ending: Ending) {
+        let Some(mut connection) = self.places[index as usize].take() else {
+            return;
+        };
+        self.memory = self.memory.saturating_sub(connection.memory());
+        let mut sink = Sink {
+            events: &mut self.events,
+            account: &mut self.account,
+            next_exchange: &mut self.next_exchange,
+        };
+        connection.close(ending, &mut sink);
+        let key = FlowKey(connection.ends());
+        if let Some(lives) = self.table.get_mut(&key) {
+            lives.retain(|life| *life != index);
+            if lives.is_empty() {
+                self.table.remove(&key);
+            }
+        }
+        self.vacant.push(index);
+    }
+
+    fn sweep(&mut self) {
+        let now = self.now;
+        let idle = self.limits.idle;
+        self.remove_where(Ending::Idle, |connection| {
+            let short_lived = connection.closed || !connection.confirmed;
+            now.since(connection.last_seen) > if short_lived { LINGER } else { idle }
+        });
+    }
+
+    /// Makes room by an eighth, so that the search is paid rarely.
+    fn evict_idlest(&mut self) {
+        let mut seen: Vec<Timestamp> = self
+            .places
+            .iter()
+            .flatten()
+            .map(|connection| connection.last_seen)
+            .collect();
+        if seen.is_empty() {
+            return;
+        }
+        let nth = seen.len() / 8;
+        let (_, &mut oldest, _) = seen.select_nth_unstable(nth);
+        self.remove_where(Ending::Evicted, |connection| connection.last_seen <= oldest);
+    }
+
+    /// Lets the idlest connections go until an eighth of the memory is free.
+    fn shed_memory(&mut self, spare: u32) {
+        let enough = self.limits.memory / 8 * 7;
+        let mut by_age: Vec<(Timestamp, u32)> = (0u32..)
+            .zip(&self.places)
+            .filter_map(|(index, connection)| Some((connection.as_ref()?.last_seen, index)))
+            .filter(|&(_, index)| index != spare)
+            .collect();
+        by_age.sort_unstable();
+        for (_, index) in by_age {
+            if self.memory <= enough {
+                return;
+            }
+            self.remove(index, Ending::Evicted);
+        }
+        if self.memory > self.limits.memory {
+            self.remove(spare, Ending::Evicted);
+        }
+    }
+
+    fn remove_where(&mut self, ending: Ending, condition: impl Fn(&Connection) -> bool) {
+        let mut gone: Vec<(ConnectionId, u32)> = (0u32..)
+            .zip(&self.places)
+            .filter_map(|(index, connection)| {
+                let connection = connection.as_ref()?;
+                condition(connection).then_some((connection.id, index))
+            })
+            .collect();
+        gone.sort_unstable();
+        for (_, index) in gone {
+            self.remove(index, ending);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! TCP as a passive observer sees it: segments in, ordered streams out, every hole accounted for.
+
+mod stream;
+
+pub use stream::{Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Stream, StreamLimits};
