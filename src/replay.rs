@@ -23,6 +23,7 @@ mod config;
 mod feeder;
 mod outcome;
 mod outgoing;
+mod reqwest;
 mod resolver;
 mod schedule;
 mod shared;

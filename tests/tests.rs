@@ -7,5 +7,7 @@ mod conformance;
 mod e2e;
 // Capture files beside their golden output, and what must hold for every capture however it is read.
 mod fixtures;
+// The replay engine against real sockets: what the target gets to the byte, what becomes of each request.
+mod replay;
 // What they share: building captures, scoring, running the program.
 mod support;

@@ -180,6 +180,12 @@ pub(super) fn path_begin(target: &[u8]) -> Option<usize> {
     )
 }
 
+/// A `Host` value with `suffix` behind the name.
+pub(super) fn host_with_suffix(value: &[u8], suffix: &str) -> Vec<u8> {
+    let (name, port) = value.split_at(host_name_len(value));
+    [name, suffix.as_bytes(), port].concat()
+}
+
 /// The length of the name in a `Host` value, without the port.
 fn host_name_len(value: &[u8]) -> usize {
     let name = match memchr(b']', value) {

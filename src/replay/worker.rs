@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ahash::AHashMap;
+use reqwest::Client;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -14,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::breaker::Permission;
 use super::feeder::spread;
 use super::outcome::Ticket;
+use super::reqwest::ReqwestSender;
 use super::resolver::keep_resolved;
 use super::shared::Shared;
 use super::wire::WireSender;
@@ -65,23 +67,25 @@ pub(super) struct Worker {
     index: usize,
     shared: Arc<Shared>,
     runtime: Runtime,
+    /// For an `https` target.
+    client: Option<Client>,
 }
 
 impl Worker {
     pub(super) fn new(index: usize, shared: Arc<Shared>) -> Result<Self, StartError> {
-        if shared.config.target.scheme() == Scheme::Https {
-            return Err(StartError::Tls(
-                "https targets are not sent to yet".to_owned(),
-            ));
-        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
+        let client = match shared.config.target.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => Some(super::reqwest::client(&shared)?),
+        };
         Ok(Self {
             index,
             shared,
             runtime,
+            client,
         })
     }
 
@@ -91,10 +95,11 @@ impl Worker {
             index,
             shared,
             runtime,
+            client,
         } = self;
         runtime.block_on(async {
             let resolver = (index == 0).then(|| tokio::spawn(keep_resolved(Arc::clone(&shared))));
-            Slots::new(index, shared).serve(commands).await;
+            Slots::new(index, shared, client).serve(commands).await;
             if let Some(resolver) = resolver {
                 resolver.abort();
             }
@@ -109,6 +114,7 @@ impl Worker {
 /// Invariant: `slots[i].mapped` is the number of connections in `mapping` that map to `i`.
 struct Slots {
     shared: Arc<Shared>,
+    client: Option<Client>,
     most: usize,
     slots: Vec<Slot>,
     mapping: AHashMap<ConnectionId, Mapped>,
@@ -135,7 +141,7 @@ enum Item {
 }
 
 impl Slots {
-    fn new(index: usize, shared: Arc<Shared>) -> Self {
+    fn new(index: usize, shared: Arc<Shared>, client: Option<Client>) -> Self {
         let config = &shared.config;
         let (all, workers) = (config.max_connections.get(), config.threads.get());
         Self {
@@ -145,6 +151,7 @@ impl Slots {
             mapping: AHashMap::new(),
             tasks: JoinSet::new(),
             shared,
+            client,
         }
     }
 
@@ -242,13 +249,13 @@ impl Slots {
         let pending = Arc::new(AtomicUsize::new(0));
         let shared = Arc::clone(&self.shared);
         let counter = Arc::clone(&pending);
-        match self.shared.config.target.scheme() {
-            Scheme::Http => {
+        match &self.client {
+            None => {
                 let sender = WireSender::new(Arc::clone(&shared));
                 self.tasks.spawn(serve_slot(shared, items, counter, sender));
             }
-            Scheme::Https => {
-                let sender = WireSender::new(Arc::clone(&shared));
+            Some(client) => {
+                let sender = ReqwestSender::new(Arc::clone(&shared), client.clone());
                 self.tasks.spawn(serve_slot(shared, items, counter, sender));
             }
         }
