@@ -1,6 +1,8 @@
 //! Where packets come from: capture files, and live capture.
 
 pub mod file;
+pub mod live;
+pub mod merge;
 
 use std::io;
 

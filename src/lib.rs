@@ -16,7 +16,12 @@ pub mod time;
 pub mod wire;
 
 pub mod admin;
+pub mod app;
 pub mod capture;
+pub mod cli;
+pub mod demo;
 pub mod metrics;
+pub mod progress;
 pub mod record;
 pub mod replay;
+pub mod report;

@@ -38,7 +38,9 @@ pub enum ReplayOutcome {
     Skipped,
 }
 
-struct TargetMetrics {
+/// The handles of one target.
+#[derive(Clone)]
+pub struct TargetMetrics {
     answered: PromCounter,
     failed: PromCounter,
     skipped: PromCounter,
@@ -89,8 +91,7 @@ const DURATION_BUCKETS: [f64; 18] = [
 ];
 
 impl Metrics {
-    /// Makes all metrics, at zero, and the registry that encodes them. `targets` are the names of the targets, in the
-    /// order that [`Self::replayed`] numbers them by.
+    /// Makes all metrics, at zero, and the registry that encodes them. `targets` are the names of the targets.
     #[must_use]
     pub fn new(targets: &[String]) -> (Self, Registry) {
         let mut registry = Registry::with_prefix("shadowtap");
@@ -150,31 +151,36 @@ impl Metrics {
         self.published = account.clone();
     }
 
-    /// Counts a replay to target number `target`, and how long its answer took.
-    pub fn replayed(&self, target: usize, outcome: ReplayOutcome, took: Option<Duration>) {
-        let Some(metrics) = self.targets.get(target) else {
-            return;
-        };
-        match outcome {
-            ReplayOutcome::Answered(status) => {
-                metrics.answered.inc();
-                metrics.classes[status_class(status)].inc();
-            }
-            ReplayOutcome::Failed => {
-                metrics.failed.inc();
-            }
-            ReplayOutcome::Skipped => {
-                metrics.skipped.inc();
-            }
-        }
-        if let Some(took) = took {
-            metrics.duration.observe(took.as_secs_f64());
-        }
+    /// The handles of each target, in the order of their names.
+    #[must_use]
+    pub fn targets(&self) -> &[TargetMetrics] {
+        &self.targets
     }
 
     /// Says whether packets are being captured.
     pub fn capturing(&self, yes: bool) {
         self.up.set(i64::from(yes));
+    }
+}
+
+impl TargetMetrics {
+    /// Counts a replay, and how long its answer took.
+    pub fn replayed(&self, outcome: ReplayOutcome, took: Option<Duration>) {
+        match outcome {
+            ReplayOutcome::Answered(status) => {
+                self.answered.inc();
+                self.classes[status_class(status)].inc();
+            }
+            ReplayOutcome::Failed => {
+                self.failed.inc();
+            }
+            ReplayOutcome::Skipped => {
+                self.skipped.inc();
+            }
+        }
+        if let Some(took) = took {
+            self.duration.observe(took.as_secs_f64());
+        }
     }
 }
 
@@ -249,12 +255,8 @@ mod tests {
         metrics.publish(&account);
         account.add(Counter::Packets, 1);
         metrics.publish(&account);
-        metrics.replayed(
-            0,
-            ReplayOutcome::Answered(204),
-            Some(Duration::from_millis(2)),
-        );
-        metrics.replayed(0, ReplayOutcome::Failed, None);
+        metrics.targets()[0].replayed(ReplayOutcome::Answered(204), Some(Duration::from_millis(2)));
+        metrics.targets()[0].replayed(ReplayOutcome::Failed, None);
         let text = openmetrics(&registry);
         for line in [
             "shadowtap_packets_total 8",

@@ -2,4 +2,4 @@
 
 mod json;
 pub mod jsonl;
-mod rfc3339;
+pub(crate) mod rfc3339;

@@ -3,7 +3,7 @@
 use crate::time::Timestamp;
 
 /// The moment with nanoseconds, such as `2026-11-22T23:05:01.000000042Z`.
-pub(super) fn format(time: Timestamp) -> String {
+pub(crate) fn format(time: Timestamp) -> String {
     let (secs, nanos) = time.as_secs_nanos();
     let (year, month, day) = civil(secs / 86_400);
     let second = secs % 86_400;

@@ -1,0 +1,150 @@
+//! Wires the stages of each verb together: the one place that knows them all.
+
+pub mod input;
+pub mod inspect;
+pub mod live;
+pub mod mirror;
+pub mod signals;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use self::signals::StopSignals;
+use crate::account::Account;
+use crate::admin::{Admin, Readiness};
+use crate::cli::{Config, Job, LogFormat, Logging};
+use crate::progress::Screen;
+use crate::replay::Snapshot;
+use crate::report::{self, TargetSummary};
+
+/// What a verb leaves behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Everything that was counted.
+    pub account: Account,
+    /// How the replays to each target went.
+    pub targets: Vec<TargetSummary>,
+    /// Whether the account was printed already, as part of the data.
+    pub printed: bool,
+    /// Whether it ended well; what was done before an error is in the account all the same.
+    pub outcome: anyhow::Result<()>,
+}
+
+/// Does what `config` says; the account is printed, errors are told to the user.
+#[must_use]
+pub fn run(config: Config, screen: &Screen) -> ExitCode {
+    let logging = config.logging;
+    let finished = match config.job {
+        Job::Mirror(job) => mirror::run(job, screen),
+        Job::Inspect(job) => inspect::run(job, screen),
+        Job::Demo(job) => return exit_code(crate::demo::run(job)),
+        Job::Record(_) | Job::Replay(_) | Job::Convert(_) => {
+            Err(anyhow::anyhow!("this verb is not in this version yet"))
+        }
+    };
+    exit_code(finished.and_then(|finished| conclude(finished, &logging)))
+}
+
+/// Prints the account, holds it to its laws, and answers how it went.
+fn conclude(finished: Finished, logging: &Logging) -> anyhow::Result<()> {
+    let Finished {
+        account,
+        targets,
+        printed,
+        outcome,
+    } = finished;
+    match logging.log_format {
+        _ if printed => {}
+        LogFormat::Text => {
+            let text = report::account(&account, &targets);
+            // Nobody may be reading any more.
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+        LogFormat::Json => {
+            let account = report::account_json(&account, &targets);
+            tracing::info!(%account, "the account");
+        }
+    }
+    if let Err(imbalance) = account.check() {
+        tracing::error!(%imbalance, "this is a bug in shadowtap; please report it with this account");
+    }
+    outcome
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has had enough: that is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A runtime for the admin server, the signals and the beat; the work is done on other threads.
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
+
+/// Starts the admin server, if there is to be one. It serves until the runtime ends.
+async fn serve_admin(
+    address: Option<SocketAddr>,
+    registry: Registry,
+    readiness: Readiness,
+) -> anyhow::Result<()> {
+    let Some(address) = address else {
+        return Ok(());
+    };
+    let admin = Admin::bind(address)
+        .await
+        .with_context(|| format!("--admin: cannot listen on {address}"))?;
+    tracing::info!(address = %admin.address()?, "serving /metrics, /healthz and /readyz");
+    tokio::spawn(async move {
+        let until_the_end = std::future::pending();
+        if let Err(error) = admin.serve(registry, readiness, until_the_end).await {
+            tracing::error!(%error, "the admin server has failed");
+        }
+    });
+    Ok(())
+}
+
+/// Waits for `work`; a second signal ends the process at once.
+async fn unless_signalled<T>(work: JoinHandle<T>, signals: &mut StopSignals) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => Ok(done.context("stopping")?),
+        signal = signals.recv() => {
+            tracing::warn!(signal, "stopping at once: what was under way is not accounted for");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn target_summary(name: String, snapshot: Snapshot) -> TargetSummary {
+    let quantile = |q| Duration::from_micros(snapshot.duration.value_at_quantile(q));
+    TargetSummary {
+        name,
+        by_class: snapshot.by_class,
+        took: (!snapshot.duration.is_empty()).then(|| (quantile(0.5), quantile(0.99))),
+        account: snapshot.account,
+    }
+}

@@ -1,0 +1,74 @@
+//! `inspect`: files → exchanges → a table or JSON lines.
+
+use std::io::{self, BufWriter, Write};
+
+use super::Finished;
+use super::input::Input;
+use crate::account::Account;
+use crate::cli::inspect::{Job, Output};
+use crate::exchange::{Exchange, Joiner};
+use crate::progress::{Progress, Screen};
+use crate::record::jsonl::{self, Detail};
+use crate::report;
+
+/// Runs `shadowtap inspect`.
+///
+/// # Errors
+/// When a file does not open, or standard output fails.
+pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+    let mut input = Input::open(&job.files, job.tap)?;
+    let mut progress = Progress::files(screen, input.size());
+    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    let mut joiner = Joiner::new(WAITING_REQUESTS);
+    if job.output == Output::Table {
+        writeln!(out, "{}", report::exchange_heading())?;
+    }
+    // An error ends the packets, not the events: what the connections still held comes after it.
+    let mut outcome = Ok(());
+    loop {
+        match input.next_event() {
+            Ok(Some(event)) => {
+                if let Some(exchange) = joiner.push(event) {
+                    print(&exchange, job.output, &mut out)?;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => outcome = Err(error),
+        }
+        if progress.is_due() {
+            progress.show(&input.account(), Some(input.position()));
+        }
+    }
+    let late = joiner.late();
+    for exchange in joiner.finish() {
+        print(&exchange, job.output, &mut out)?;
+    }
+    out.flush()?;
+    if late > 0 {
+        tracing::warn!(
+            late,
+            "answers were left out: too many requests waited for theirs at once"
+        );
+    }
+    let account: Account = input.account();
+    if job.output == Output::Table {
+        write!(out, "\n{}", report::account(&account, &[]))?;
+        out.flush()?;
+    }
+    Ok(Finished {
+        account,
+        targets: Vec::new(),
+        outcome,
+        printed: job.output == Output::Table,
+    })
+}
+
+fn print(exchange: &Exchange, output: Output, out: &mut impl Write) -> io::Result<()> {
+    match output {
+        Output::Table => writeln!(out, "{}", report::exchange_line(exchange)),
+        Output::Json => jsonl::write_exchange(exchange, out, Detail::Inspect),
+    }
+}
+
+/// More requests than this never wait for their answers at once in a sane capture.
+const WAITING_REQUESTS: usize = 1 << 16;

@@ -1,0 +1,325 @@
+//! The capture worker: one thread that owns the capture handle and the flow table, and runs every packet to completion.
+//!
+//! What leaves it are batches of events through one bounded channel, one batch for each block of packets, so that a
+//! wake-up is paid once a block. The channel closes when the worker ends. A worker ends when everybody who holds its
+//! [`Stop`] has dropped it.
+
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::watch;
+
+use crate::account::{Account, Counter, Reason};
+use crate::admin::Latch;
+use crate::capture::live::{BLOCK_AGE, Live, LiveError, Read, Waker, local_addresses};
+use crate::exchange::Event;
+use crate::tap::Tap;
+use crate::time::Timestamp;
+use crate::wire::{LinkType, Packet};
+
+/// The events of one block of packets.
+pub type Batch = Vec<Event>;
+
+/// The packets of one block, copied, for a recording of packets.
+#[derive(Default)]
+pub struct Block {
+    data: Vec<u8>,
+    packets: Vec<(Timestamp, LinkType, u32, usize)>,
+}
+
+impl Block {
+    /// The packets, in the order of capture.
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        let mut start = 0;
+        self.packets
+            .iter()
+            .map(move |&(time, link, wire_len, end)| {
+                let data = &self.data[start..end];
+                start = end;
+                Packet {
+                    time,
+                    link,
+                    wire_len,
+                    data,
+                }
+            })
+    }
+
+    fn push(&mut self, packet: &Packet<'_>) {
+        self.data.extend_from_slice(packet.data);
+        self.packets
+            .push((packet.time, packet.link, packet.wire_len, self.data.len()));
+    }
+}
+
+/// What is done with each packet beside finding the HTTP in it.
+pub enum Packets {
+    /// Nothing.
+    Passing,
+    /// A copy goes into a recording.
+    Copied(Sender<Block>),
+}
+
+/// A channel for [`Packets::Copied`], bounded.
+#[must_use]
+pub fn blocks() -> (Sender<Block>, Receiver<Block>) {
+    bounded(QUEUED_BLOCKS)
+}
+
+/// Held by whoever wants the capture to go on.
+pub struct Stop {
+    _open: Sender<()>,
+}
+
+/// A running capture worker.
+pub struct Worker {
+    /// What it found.
+    pub batches: Receiver<Batch>,
+    /// Its account so far, renewed about ten times a second.
+    pub account: watch::Receiver<Account>,
+    thread: JoinHandle<Result<Account, LiveError>>,
+}
+
+/// What is counted for each request in a batch that the full queue did not take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenDropped {
+    /// A replay to each of so many targets, skipped for [`Reason::QueueFull`].
+    Replays(u64),
+    /// An exchange that was not recorded, for [`Reason::RecordQueueFull`].
+    Records,
+    /// Nothing: the packets are recorded, not the events.
+    Nothing,
+}
+
+/// Starts a capture worker on an open handle. `ready` is dropped once it is capturing.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(
+    mut live: Live,
+    tap: Tap,
+    packets: Packets,
+    when_dropped: WhenDropped,
+    ready: Latch,
+) -> anyhow::Result<(Worker, Stop)> {
+    let (open, stopped) = bounded(0);
+    let (working, ended) = bounded::<()>(0);
+    let (batches_in, batches) = bounded(QUEUED_BATCHES);
+    let (published, account) = watch::channel(Account::new());
+    let waker = live.waker();
+    let until = stopped.clone();
+    thread::Builder::new()
+        .name("capture-waker".to_owned())
+        .spawn(move || wake_regularly(&waker, &until, &ended))
+        .context("starting a thread")?;
+    let capture = Capture {
+        live,
+        tap,
+        packets,
+        when_dropped,
+        stopped,
+        batches: batches_in,
+        published,
+        own: Account::new(),
+        _working: working,
+    };
+    let thread = thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || capture.run(ready))
+        .context("starting a thread")?;
+    let worker = Worker {
+        batches,
+        account,
+        thread,
+    };
+    Ok((worker, Stop { _open: open }))
+}
+
+impl Worker {
+    /// Waits for the end of the worker; its final account.
+    ///
+    /// # Errors
+    /// What ended it, if that was not its [`Stop`].
+    pub fn join(self) -> (Account, anyhow::Result<()>) {
+        let last = self.account;
+        match self.thread.join() {
+            Ok(Ok(account)) => (account, Ok(())),
+            Ok(Err(error)) => (last.borrow().clone(), Err(error.into())),
+            Err(_) => (
+                last.borrow().clone(),
+                Err(anyhow::anyhow!("the capture worker panicked")),
+            ),
+        }
+    }
+}
+
+/// Makes the worker look up from its packets ten times a second, and more often once it is to stop: on an idle
+/// interface libpcap may block for ever.
+fn wake_regularly(waker: &Waker, stopped: &Receiver<()>, ended: &Receiver<()>) {
+    loop {
+        crossbeam_channel::select! {
+            recv(stopped) -> _ => break,
+            recv(ended) -> _ => return,
+            default(BEAT) => waker.wake(),
+        }
+    }
+    waker.wake();
+    // By then the kernel has handed over what it still held.
+    while ended
+        .recv_timeout(BLOCK_AGE * 4)
+        .is_err_and(|error| error.is_timeout())
+    {
+        waker.wake();
+    }
+}
+
+struct Capture {
+    live: Live,
+    tap: Tap,
+    packets: Packets,
+    when_dropped: WhenDropped,
+    stopped: Receiver<()>,
+    batches: Sender<Batch>,
+    published: watch::Sender<Account>,
+    /// What this file counts itself, beside the tap's account.
+    own: Account,
+    _working: Sender<()>,
+}
+
+impl Capture {
+    fn run(mut self, ready: Latch) -> Result<Account, LiveError> {
+        self.refresh();
+        drop(ready);
+        let mut last_beat = Instant::now();
+        let mut beats = 0u32;
+        let mut stopping = false;
+        let failed = loop {
+            let read = match self.read() {
+                Ok(read) => read,
+                Err(error) => break Some(error),
+            };
+            if read == Read::Packets(0) || read == Read::Woken {
+                // Nothing older than this is still on its way from the kernel.
+                self.tap.idle(now_minus(BLOCK_AGE * 4));
+            }
+            self.hand_over();
+            if read == Read::Woken {
+                // The first time around, the kernel still holds a block.
+                if stopping {
+                    break None;
+                }
+                stopping = self
+                    .stopped
+                    .try_recv()
+                    .is_err_and(|error| error.is_disconnected());
+            }
+            if last_beat.elapsed() >= BEAT {
+                last_beat = Instant::now();
+                beats = beats.wrapping_add(1);
+                if beats.is_multiple_of(10) {
+                    self.refresh();
+                }
+                self.publish();
+            }
+        };
+        self.tap.finish();
+        self.hand_over();
+        self.refresh();
+        self.publish();
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(self.account()),
+        }
+    }
+
+    /// Reads one block of packets.
+    fn read(&mut self) -> Result<Read, LiveError> {
+        let Packets::Copied(blocks) = &self.packets else {
+            return self.live.read(|packet| self.tap.packet(packet));
+        };
+        let mut block = Block::default();
+        let read = self.live.read(|packet| {
+            self.tap.packet(packet);
+            block.push(packet);
+        });
+        if !block.packets.is_empty()
+            && let Err(TrySendError::Full(block) | TrySendError::Disconnected(block)) =
+                blocks.try_send(block)
+        {
+            let dropped = block.packets.len() as u64;
+            self.own.add(Counter::RecordsOffered, dropped);
+            self.own.drop_n(Reason::RecordQueueFull, dropped);
+        }
+        read
+    }
+
+    /// Hands over what the tap has found; if the queue is full, drops it and counts that.
+    fn hand_over(&mut self) {
+        let batch: Batch = std::iter::from_fn(|| self.tap.poll()).collect();
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
+            self.batches.try_send(batch)
+        {
+            count_dropped(&mut self.own, &batch, self.when_dropped);
+        }
+    }
+
+    /// Asks the kernel what it lost, and which addresses are local now.
+    fn refresh(&mut self) {
+        self.own.merge(&self.live.losses());
+        match local_addresses() {
+            Ok(addresses) => self.tap.set_local(addresses),
+            Err(error) => tracing::warn!(%error, "the local addresses cannot be listed"),
+        }
+    }
+
+    fn publish(&self) {
+        self.published.send_replace(self.account());
+    }
+
+    fn account(&self) -> Account {
+        let mut account = self.tap.account().clone();
+        account.merge(&self.own);
+        account
+    }
+}
+
+fn count_dropped(account: &mut Account, batch: &Batch, when_dropped: WhenDropped) {
+    for event in batch {
+        let Event::Request(request) = event else {
+            continue;
+        };
+        match when_dropped {
+            WhenDropped::Replays(targets) if request.completeness.is_whole() => {
+                account.add(Counter::ReplaysOffered, targets);
+                account.drop_n(Reason::QueueFull, targets);
+            }
+            WhenDropped::Replays(_) | WhenDropped::Nothing => {}
+            WhenDropped::Records => {
+                account.count(Counter::RecordsOffered);
+                account.drop(Reason::RecordQueueFull);
+            }
+        }
+    }
+}
+
+fn now_minus(age: Duration) -> Timestamp {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .saturating_sub(age);
+    Timestamp::ZERO.after(since_1970)
+}
+
+/// How often the worker publishes its account at least, and looks whether it is to stop.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// Blocks whose events may wait: at the age of a block, five seconds of them.
+const QUEUED_BATCHES: usize = 1024;
+
+/// Blocks of packets that may wait to be written; most are far smaller than the kernel's 256 KiB.
+const QUEUED_BLOCKS: usize = 256;

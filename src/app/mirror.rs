@@ -1,0 +1,253 @@
+//! `mirror`: capture worker → bounded channel → forwarder → one engine for each target.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use crossbeam_channel::Receiver;
+use prometheus_client::registry::Registry;
+
+use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
+use super::signals::StopSignals;
+use super::{Finished, runtime, target_summary};
+use crate::account::Account;
+use crate::admin::{Latch, Readiness};
+use crate::capture::live::Live;
+use crate::cli::mirror::Job;
+use crate::exchange::Event;
+use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
+use crate::progress::{Progress, Screen};
+use crate::replay::{Engine, EngineHandle, Feeder, Outcome, Replay, ReplayConfig};
+use crate::tap::Tap;
+
+/// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// What the capture found.
+    Captured(&'a Event),
+    /// What became of a replay.
+    Replayed(&'a Replay),
+}
+
+/// Something that looks on.
+pub type Observer = Arc<dyn Fn(Observation<'_>) + Send + Sync>;
+
+/// A running mirror.
+pub struct Mirror {
+    worker: Worker,
+    stop: Stop,
+    forwarder: JoinHandle<()>,
+    engines: Vec<(String, Engine)>,
+    handles: Vec<EngineHandle>,
+    /// Dropped when a target has resolved.
+    resolving: Option<Latch>,
+}
+
+impl Mirror {
+    /// Opens the capture and starts to mirror. Returns once packets are captured.
+    ///
+    /// # Errors
+    /// When the capture does not open, or the targets' settings cannot be used.
+    pub fn start(
+        job: &Job,
+        metrics: &Metrics,
+        readiness: Latches,
+        observer: &Observer,
+    ) -> anyhow::Result<Self> {
+        let live = Live::open(&job.live)?;
+        let mut engines = Vec::new();
+        for (config, metrics) in job.targets.iter().zip(metrics.targets()) {
+            let engine = start_engine(config.clone(), metrics.clone(), Arc::clone(observer))
+                .with_context(|| format!("--to {}", config.target))?;
+            engines.push((config.target.to_string(), engine));
+        }
+        tracing::info!(
+            interface = %job.live.interface,
+            filter = %live.filter(),
+            "capturing"
+        );
+        let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+        let handles = engines.iter().map(|(_, engine)| engine.handle()).collect();
+        let mut tap = Tap::new(job.tap.clone());
+        tap.set_local(crate::capture::live::local_addresses().context("listing local addresses")?);
+        let dropped = WhenDropped::Replays(engines.len() as u64);
+        let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
+        let batches = worker.batches.clone();
+        let observer = Arc::clone(observer);
+        let forwarder = thread::Builder::new()
+            .name("forward".to_owned())
+            .spawn(move || forward(&batches, feeders, &observer))
+            .context("starting a thread")?;
+        Ok(Self {
+            worker,
+            stop,
+            forwarder,
+            engines,
+            handles,
+            resolving: Some(readiness.target),
+        })
+    }
+
+    /// What was counted so far, by the capture and by the replays.
+    pub fn account(&self) -> Account {
+        let mut account = self.worker.account.borrow().clone();
+        for handle in &self.handles {
+            account.merge(&handle.snapshot().account);
+        }
+        account
+    }
+
+    /// Whether the capture still runs; it ends by itself only when it fails.
+    #[must_use]
+    pub fn is_capturing(&self) -> bool {
+        !self.forwarder.is_finished()
+    }
+
+    /// Lets go of the latch on the targets once one of them has an address.
+    pub fn note_resolved_targets(&mut self) {
+        let resolved = |handle: &EngineHandle| handle.target_state().is_resolved();
+        if self.resolving.is_some() && self.handles.iter().any(resolved) {
+            self.resolving = None;
+        }
+    }
+
+    /// Stops capturing, gives the replays of what was captured until `grace` is over, and sums up.
+    #[must_use]
+    pub fn stop(self, grace: Duration) -> Finished {
+        let deadline = Instant::now() + grace;
+        drop(self.stop);
+        let (mut account, outcome) = self.worker.join();
+        if self.forwarder.join().is_err() {
+            tracing::error!("the forwarding thread panicked");
+        }
+        let mut targets = Vec::new();
+        for (name, engine) in self.engines {
+            let snapshot = engine.drain(deadline.saturating_duration_since(Instant::now()));
+            account.merge(&snapshot.account);
+            targets.push(target_summary(name, snapshot));
+        }
+        Finished {
+            account,
+            targets,
+            printed: false,
+            outcome,
+        }
+    }
+}
+
+/// What readiness waits for while a mirror starts.
+pub struct Latches {
+    capture: Latch,
+    target: Latch,
+}
+
+impl Latches {
+    /// Makes the latches of a mirror.
+    pub fn new(readiness: &mut Readiness) -> Self {
+        Self {
+            capture: readiness.latch("the capture is not open"),
+            target: readiness.latch("no target has resolved"),
+        }
+    }
+}
+
+/// Runs `shadowtap mirror` until a signal or the end of the capture.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+    let names: Vec<String> = job
+        .targets
+        .iter()
+        .map(|config| config.target.to_string())
+        .collect();
+    let (metrics, registry) = Metrics::new(&names);
+    runtime()?.block_on(mirror(job, screen, metrics, registry))
+}
+
+async fn mirror(
+    job: Job,
+    screen: &Screen,
+    mut metrics: Metrics,
+    registry: Registry,
+) -> anyhow::Result<Finished> {
+    let mut signals = StopSignals::new().context("taking over signals")?;
+    let mut readiness = Readiness::default();
+    let latches = Latches::new(&mut readiness);
+    super::serve_admin(job.admin, registry, readiness).await?;
+    let nobody: Observer = Arc::new(|_| {});
+    let mut mirror = Mirror::start(&job, &metrics, latches, &nobody)?;
+    metrics.capturing(true);
+    let mut progress = Progress::live(screen);
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            signal = signals.recv() => {
+                tracing::info!(signal, grace = ?job.grace, "stopping; the same signal again stops at once");
+                break;
+            }
+            _ = beat.tick() => {}
+        }
+        if !mirror.is_capturing() {
+            break;
+        }
+        mirror.note_resolved_targets();
+        let account = mirror.account();
+        metrics.publish(&account);
+        if progress.is_due() {
+            progress.show(&account, None);
+        }
+    }
+    drop(progress);
+    metrics.capturing(false);
+    let stopping = tokio::task::spawn_blocking(move || mirror.stop(job.grace));
+    let finished = super::unless_signalled(stopping, &mut signals).await?;
+    metrics.publish(&finished.account);
+    Ok(finished)
+}
+
+fn start_engine(
+    config: ReplayConfig,
+    metrics: TargetMetrics,
+    observer: Observer,
+) -> anyhow::Result<Engine> {
+    let engine = Engine::start(config, move |replay| {
+        let (outcome, took) = match &replay.outcome {
+            Outcome::Answered(answer) => (
+                ReplayOutcome::Answered(answer.response.head.status()),
+                Some(answer.timings.total),
+            ),
+            Outcome::Failed(_) => (ReplayOutcome::Failed, None),
+            Outcome::Skipped(_) => (ReplayOutcome::Skipped, None),
+        };
+        metrics.replayed(outcome, took);
+        observer(Observation::Replayed(&replay));
+    })?;
+    Ok(engine)
+}
+
+/// Offers what the capture found to every engine, a batch at a time, until the capture ends.
+fn forward(batches: &Receiver<Batch>, mut feeders: Vec<Feeder>, observer: &Observer) {
+    for batch in batches {
+        for event in batch {
+            observer(Observation::Captured(&event));
+            match event {
+                Event::Request(request) => {
+                    for feeder in &mut feeders {
+                        feeder.offer(Arc::clone(&request));
+                    }
+                }
+                Event::Closed { connection } => {
+                    for feeder in &mut feeders {
+                        feeder.closed(connection);
+                    }
+                }
+                Event::Response { .. } | Event::Orphan { .. } | Event::Unanswered { .. } => {}
+            }
+        }
+        for feeder in &mut feeders {
+            feeder.flush();
+        }
+    }
+}

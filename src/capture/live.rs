@@ -1,0 +1,472 @@
+//! Live capture with libpcap.
+//!
+//! The buffer time-out decides between latency and cost: the kernel hands a block of packets over when the block is
+//! full or that old. libpcap's immediate mode would give every packet a slot of the size of the snap length, so that
+//! 16 MiB held 64 packets; it is not used.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pcap::{Active, BreakLoop, Capture, Precision};
+
+use crate::account::{Account, Reason};
+use crate::tap::WatchedEnd;
+use crate::time::Timestamp;
+use crate::wire::{LinkType, Packet};
+
+/// What to capture, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LiveConfig {
+    /// The name of a network interface, or [`ANY_INTERFACE`].
+    pub interface: String,
+    /// The server ends to watch; none means every TCP port.
+    pub ends: Vec<WatchedEnd>,
+    /// The user's own filter expression, in tcpdump's language; it narrows what `ends` gives.
+    pub filter: Option<String>,
+    /// The kernel's buffer, in bytes.
+    pub buffer: u32,
+    /// How many bytes of each packet are captured.
+    pub snaplen: u32,
+}
+
+/// The interface name that means all of them (Linux).
+pub const ANY_INTERFACE: &str = "any";
+
+/// Where offloads build large segments, frames are longer than any MTU: this is libpcap's own upper bound.
+pub const DEFAULT_SNAPLEN: u32 = 262_144;
+
+/// 64 blocks of 256 KiB: at low rates, when time fills the blocks, 64 times [`BLOCK_AGE`] may pass before one is lost.
+pub const DEFAULT_BUFFER: u32 = 16 << 20;
+
+/// How old a block of packets gets before the kernel hands it over: what live capture adds to the latency at most.
+pub const BLOCK_AGE: Duration = Duration::from_millis(5);
+
+/// An open capture handle.
+pub struct Live {
+    capture: Capture<Active>,
+    interface: String,
+    /// Set by [`Waker::wake`]: the crate does not tell a broken-off read from a failed one.
+    woken: Arc<AtomicBool>,
+    link: LinkType,
+    filter: String,
+    nanoseconds: bool,
+    lost: Lost,
+}
+
+/// What one [`Live::read`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// Handed over that many packets.
+    Packets(usize),
+    /// Returned because of [`Waker::wake`]; packets may have been handed over before.
+    Woken,
+}
+
+/// Makes a [`Live::read`] that blocks on another thread return.
+pub struct Waker {
+    handle: BreakLoop,
+    woken: Arc<AtomicBool>,
+}
+
+/// Why live capture does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The process may not capture.
+    #[error(
+        "no permission to capture on interface '{interface}': this needs the capability CAP_NET_RAW.\n  \
+         On this machine: sudo setcap cap_net_raw+ep \"$(command -v shadowtap)\", or run as root.\n  \
+         In Kubernetes: securityContext.capabilities.add: [\"NET_RAW\"] on this container.\n  ({detail})"
+    )]
+    Permission {
+        /// The interface.
+        interface: String,
+        /// libpcap's words.
+        detail: String,
+    },
+    /// There is no such interface.
+    #[error("--interface: there is no interface '{interface}' here; there are: {known}")]
+    UnknownInterface {
+        /// What was asked for.
+        interface: String,
+        /// The names of those that exist.
+        known: String,
+    },
+    /// The interface exists but is down.
+    #[error("--interface: '{interface}' is down; bring it up with: ip link set {interface} up")]
+    InterfaceDown {
+        /// The interface.
+        interface: String,
+    },
+    /// libpcap does not understand the user's filter.
+    #[error(
+        "--filter: '{filter}' is not a capture filter: {detail} (the language is tcpdump's: man pcap-filter)"
+    )]
+    Filter {
+        /// The user's filter.
+        filter: String,
+        /// libpcap's words.
+        detail: String,
+    },
+    /// Anything else that libpcap reports.
+    #[error("capturing on interface '{interface}' failed: {detail}")]
+    Failed {
+        /// The interface.
+        interface: String,
+        /// libpcap's words.
+        detail: String,
+    },
+}
+
+impl Live {
+    /// Opens the interface and sets the filter.
+    ///
+    /// # Errors
+    /// No permission, no such interface, a filter that does not compile, or what else libpcap reports.
+    pub fn open(config: &LiveConfig) -> Result<Self, LiveError> {
+        let interface = &config.interface;
+        let mut capture = Capture::from_device(interface.as_str())
+            .and_then(|inactive| {
+                inactive
+                    .snaplen(i32::try_from(config.snaplen).unwrap_or(i32::MAX))
+                    .buffer_size(i32::try_from(config.buffer).unwrap_or(i32::MAX))
+                    .timeout(i32::try_from(BLOCK_AGE.as_millis()).unwrap_or(i32::MAX))
+                    .precision(precision())
+                    .promisc(false)
+                    .open()
+            })
+            .map_err(|error| open_error(interface, &error))?;
+        let link = capture.get_datalink();
+        let filter = set_filter(&mut capture, config)?;
+        Ok(Self {
+            link: LinkType(u16::try_from(link.0).unwrap_or(u16::MAX)),
+            capture,
+            interface: interface.clone(),
+            woken: Arc::default(),
+            filter,
+            nanoseconds: precision() == Precision::Nano,
+            lost: Lost::default(),
+        })
+    }
+
+    /// The filter that the kernel runs, in tcpdump's language.
+    #[must_use]
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// The kind of link-layer header that this interface gives.
+    #[must_use]
+    pub fn link(&self) -> LinkType {
+        self.link
+    }
+
+    /// A handle for another thread to make [`Self::read`] return.
+    ///
+    /// On an idle Linux interface libpcap may block for ever, whatever time-out it was given.
+    pub fn waker(&mut self) -> Waker {
+        Waker {
+            handle: self.capture.breakloop_handle(),
+            woken: Arc::clone(&self.woken),
+        }
+    }
+
+    /// Waits for a block of packets and hands each over; returns when the block is done.
+    ///
+    /// # Errors
+    /// When the interface goes away or libpcap fails otherwise; nothing more will come.
+    pub fn read(&mut self, mut on_packet: impl FnMut(&Packet<'_>)) -> Result<Read, LiveError> {
+        let (link, nanoseconds) = (self.link, self.nanoseconds);
+        let outcome = self.capture.dispatch(None, |packet| {
+            on_packet(&Packet {
+                time: timestamp(packet.header, nanoseconds),
+                link,
+                wire_len: packet.header.len,
+                data: packet.data,
+            });
+        });
+        match outcome {
+            Ok(count) => Ok(Read::Packets(count)),
+            // A failure that comes at the same time shows again at the next read.
+            Err(_) if self.woken.swap(false, Ordering::AcqRel) => Ok(Read::Woken),
+            Err(error) => Err(LiveError::Failed {
+                interface: self.interface.clone(),
+                detail: pcap_text(&error),
+            }),
+        }
+    }
+
+    /// What the kernel and the interface have dropped since the last call.
+    pub fn losses(&mut self) -> Account {
+        let mut account = Account::new();
+        let Ok(stat) = self.capture.stats() else {
+            return account;
+        };
+        let now = Lost {
+            kernel: stat.dropped,
+            interface: stat.if_dropped,
+        };
+        account.drop_n(
+            Reason::KernelBufferFull,
+            u64::from(now.kernel.wrapping_sub(self.lost.kernel)),
+        );
+        account.drop_n(
+            Reason::InterfaceDropped,
+            u64::from(now.interface.wrapping_sub(self.lost.interface)),
+        );
+        self.lost = now;
+        account
+    }
+}
+
+impl Waker {
+    /// Makes the present or next [`Live::read`] return [`Read::Woken`].
+    pub fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.handle.breakloop();
+    }
+}
+
+/// The addresses of this machine (of this network namespace): where a watched server may be.
+///
+/// # Errors
+/// When the operating system does not tell.
+pub fn local_addresses() -> io::Result<HashSet<IpAddr>> {
+    Ok(if_addrs::get_if_addrs()?
+        .into_iter()
+        .map(|interface| interface.ip())
+        .collect())
+}
+
+/// libpcap's running totals; they wrap.
+#[derive(Clone, Copy, Default)]
+struct Lost {
+    kernel: u32,
+    interface: u32,
+}
+
+/// Only Linux has nanoseconds everywhere; the crate does not tell whether a platform granted them.
+const fn precision() -> Precision {
+    if cfg!(target_os = "linux") {
+        Precision::Nano
+    } else {
+        Precision::Micro
+    }
+}
+
+fn timestamp(header: &pcap::PacketHeader, nanoseconds: bool) -> Timestamp {
+    let secs = u64::try_from(header.ts.tv_sec).unwrap_or(0);
+    let fraction = u64::try_from(header.ts.tv_usec).unwrap_or(0);
+    Timestamp::from_secs_nanos(
+        secs,
+        if nanoseconds {
+            fraction
+        } else {
+            fraction * 1000
+        },
+    )
+}
+
+fn open_error(interface: &str, error: &pcap::Error) -> LiveError {
+    let interface = interface.to_owned();
+    let detail = pcap_text(error);
+    let lower = detail.to_ascii_lowercase();
+    // The crate hands on libpcap's text alone, so the text is all there is to tell the cases apart.
+    if lower.contains("permission") || lower.contains("not permitted") {
+        return LiveError::Permission { interface, detail };
+    }
+    if lower.contains("is not up") || lower.contains("network is down") {
+        return LiveError::InterfaceDown { interface };
+    }
+    let known = interface_names();
+    if lower.contains("no such device") || !known.contains(&interface) {
+        let known = known.join(", ");
+        return LiveError::UnknownInterface { interface, known };
+    }
+    LiveError::Failed { interface, detail }
+}
+
+fn interface_names() -> Vec<String> {
+    let mut names: Vec<String> = if_addrs::get_if_addrs()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|interface| interface.name)
+        .collect();
+    if let Ok(devices) = pcap::Device::list() {
+        names.extend(
+            devices
+                .into_iter()
+                .filter(|device| device.name == ANY_INTERFACE || device.flags.is_up())
+                .map(|device| device.name),
+        );
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Sets the most complete filter that libpcap compiles for this link type; answers its text.
+fn set_filter(capture: &mut Capture<Active>, config: &LiveConfig) -> Result<String, LiveError> {
+    let user = config.filter.as_deref();
+    if let Some(filter) = user {
+        capture
+            .compile(filter, true)
+            .map_err(|error| LiveError::Filter {
+                filter: filter.to_owned(),
+                detail: pcap_text(&error),
+            })?;
+    }
+    let mut last = None;
+    for vlan in [true, false] {
+        let filter = filter_text(&config.ends, user, vlan);
+        match capture.filter(&filter, true) {
+            Ok(()) => return Ok(filter),
+            Err(error) => last = Some(error),
+        }
+    }
+    let detail = last.as_ref().map(pcap_text).unwrap_or_default();
+    Err(match user {
+        Some(filter) => LiveError::Filter {
+            filter: filter.to_owned(),
+            detail,
+        },
+        None => LiveError::Failed {
+            interface: config.interface.clone(),
+            detail,
+        },
+    })
+}
+
+fn pcap_text(error: &pcap::Error) -> String {
+    match error {
+        pcap::Error::PcapError(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The filter for both directions of the watched ends, in tcpdump's language.
+///
+/// Later fragments of a datagram have no ports, and behind IPv6 extension headers BPF cannot find them, so all of those
+/// are let through. `vlan` moves the offsets of every term
+/// behind it, so it comes last, with the user's filter repeated behind it.
+fn filter_text(ends: &[WatchedEnd], user: Option<&str>, vlan: bool) -> String {
+    let tcp = if ends.is_empty() {
+        "tcp".to_owned()
+    } else {
+        let mut terms = String::new();
+        for (index, end) in ends.iter().enumerate() {
+            if index > 0 {
+                terms.push_str(" or ");
+            }
+            // Writing to a string cannot fail.
+            let _ = match end.address {
+                None => write!(terms, "tcp port {}", end.port),
+                Some(address) => write!(
+                    terms,
+                    "(host {} and tcp port {})",
+                    address.to_canonical(),
+                    end.port
+                ),
+            };
+        }
+        terms
+    };
+    let fragments = "(ip[9] = 6 and ip[6:2] & 0x1fff != 0) \
+        or (ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 44 or ip6[6] = 60)";
+    let mut filter = match user {
+        Some(user) => format!("({user}) and ({tcp} or {fragments})"),
+        None => format!("{tcp} or {fragments}"),
+    };
+    if vlan {
+        // A user's filter that speaks of VLANs itself has moved the offsets already.
+        match user {
+            None => filter = format!("{filter} or (vlan and ({tcp} or {fragments}))"),
+            Some(user) if !user.contains("vlan") => {
+                filter = format!("({filter}) or (vlan and ({user}) and ({tcp} or {fragments}))");
+            }
+            Some(_) => {}
+        }
+    }
+    filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pcap::Linktype;
+
+    fn end(text: &str) -> WatchedEnd {
+        crate::cli::values::watched_end(text).unwrap()
+    }
+
+    /// An Ethernet frame with an IPv4 TCP segment, 20 bytes each, tagged once when `vlan`.
+    fn frame(vlan: bool, source: u16, destination: u16) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        if vlan {
+            frame.extend([0x81, 0x00, 0x00, 0x05]);
+        }
+        frame.extend([0x08, 0x00, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+        frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend(source.to_be_bytes());
+        frame.extend(destination.to_be_bytes());
+        frame.extend([0; 16]);
+        frame
+    }
+
+    fn matches(filter: &str, frame: &[u8]) -> bool {
+        let dead = Capture::dead(Linktype::ETHERNET).unwrap();
+        dead.compile(filter, true).unwrap().filter(frame)
+    }
+
+    #[test]
+    fn both_directions_of_watched_ports_with_and_without_vlan() {
+        let filter = filter_text(&[end("8080"), end("10.0.0.2:9090")], None, true);
+        for vlan in [false, true] {
+            assert!(matches(&filter, &frame(vlan, 40_000, 8080)));
+            assert!(matches(&filter, &frame(vlan, 8080, 40_000)));
+            assert!(matches(&filter, &frame(vlan, 9090, 40_000)));
+            assert!(!matches(&filter, &frame(vlan, 40_000, 8081)));
+        }
+        let elsewhere = filter_text(&[end("10.9.9.9:8080")], None, true);
+        assert!(!matches(&elsewhere, &frame(false, 40_000, 8080)));
+    }
+
+    #[test]
+    fn later_fragments_pass() {
+        let filter = filter_text(&[end("8080")], None, true);
+        let mut later = frame(false, 1, 2);
+        later[14 + 6..14 + 8].copy_from_slice(&[0x00, 0xb9]);
+        assert!(matches(&filter, &later));
+    }
+
+    #[test]
+    fn the_users_filter_narrows() {
+        let filter = filter_text(&[end("8080")], Some("src host 10.0.0.1"), true);
+        for vlan in [false, true] {
+            assert!(matches(&filter, &frame(vlan, 40_000, 8080)));
+            assert!(!matches(&filter, &frame(vlan, 40_000, 8081)));
+        }
+        let filter = filter_text(&[end("8080")], Some("src host 10.0.0.9"), true);
+        assert!(!matches(&filter, &frame(false, 40_000, 8080)));
+        let filter = filter_text(&[end("8080")], Some("vlan 5"), true);
+        assert!(matches(&filter, &frame(true, 40_000, 8080)));
+        assert!(!matches(&filter, &frame(true, 40_000, 8081)));
+        assert!(!matches(&filter, &frame(false, 40_000, 8080)));
+    }
+
+    #[test]
+    fn no_port_means_every_tcp_port() {
+        let filter = filter_text(&[], None, true);
+        assert!(matches(&filter, &frame(false, 1, 2)));
+        assert!(matches(&filter, &frame(true, 1, 2)));
+    }
+
+    #[test]
+    fn the_machine_has_addresses() {
+        assert!(!local_addresses().unwrap().is_empty());
+    }
+}

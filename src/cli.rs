@@ -1,0 +1,269 @@
+//! What may be typed, turned once into a [`Config`] that is legal by construction.
+//!
+//! One file for each verb holds its flags and turns them into the verb's job. Every flag can be given as an environment
+//! variable too, `SHADOWTAP_` and the flag's name in capitals.
+
+pub mod convert;
+pub mod demo;
+pub mod inspect;
+pub mod mirror;
+pub mod options;
+pub mod record;
+pub mod replay;
+pub mod values;
+
+use std::ffi::OsString;
+
+use clap::builder::{Styles, styling::AnsiColor};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// What the program is to do.
+#[derive(Debug)]
+pub struct Config {
+    /// How it logs.
+    pub logging: Logging,
+    /// The job.
+    pub job: Job,
+}
+
+/// One verb with everything it needs.
+#[derive(Debug)]
+pub enum Job {
+    /// Live capture to a target.
+    Mirror(mirror::Job),
+    /// Live capture to a file.
+    Record(record::Job),
+    /// Files to a target.
+    Replay(replay::Job),
+    /// Files to a table or to JSON lines.
+    Inspect(inspect::Job),
+    /// Files to a file.
+    Convert(convert::Job),
+    /// The demonstration.
+    Demo(demo::Job),
+}
+
+/// How the program logs, to standard error.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(next_help_heading = "Logging")]
+pub struct Logging {
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "SHADOWTAP_LOG_FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// How much is logged: error, warn, info, debug, trace, or a filter as in RUST_LOG.
+    ///
+    /// Without this flag, RUST_LOG is read; without that, it is info.
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "SHADOWTAP_LOG_LEVEL",
+        value_parser = log_level
+    )]
+    pub log_level: Option<String>,
+
+    /// Whether a running line of progress is shown.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "SHADOWTAP_PROGRESS"
+    )]
+    pub progress: ProgressMode,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Whether a running line of progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum ProgressMode {
+    /// A running line at a terminal, a log line now and then elsewhere.
+    #[default]
+    Auto,
+    /// Log lines only, also at a terminal.
+    Plain,
+    /// None at all.
+    Off,
+}
+
+impl Config {
+    /// Parses a command line, the program's name first, and the environment.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help or version text that was asked for; [`clap::Error::exit`] prints either.
+    pub fn parse<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let cli = Cli::try_parse_from(arguments)?;
+        let verb = cli.verb.name();
+        let job = match cli.verb {
+            Verb::Mirror(args) => args.into_job().map(Job::Mirror),
+            Verb::Record(args) => args.into_job().map(Job::Record),
+            Verb::Replay(args) => args.into_job().map(Job::Replay),
+            Verb::Inspect(args) => args.into_job().map(Job::Inspect),
+            Verb::Convert(args) => args.into_job().map(Job::Convert),
+            Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
+        };
+        let job = job.map_err(|wrong| {
+            let mut command = Cli::command();
+            command.build();
+            let usage = command.find_subcommand_mut(verb);
+            match usage {
+                Some(usage) => usage.error(ErrorKind::ValueValidation, wrong.0),
+                None => command.error(ErrorKind::ValueValidation, wrong.0),
+            }
+        })?;
+        Ok(Self {
+            logging: cli.logging,
+            job,
+        })
+    }
+}
+
+/// What is wrong with a combination of flags that are each right.
+#[derive(Debug)]
+pub struct Wrong(pub String);
+
+/// The command itself, for help pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Mirror real HTTP traffic from version 1 of a service to version 2, from the packets that already flow.
+///
+/// shadowtap watches the network interface, rebuilds the HTTP/1 requests in the packets, and sends each one to a second
+/// version as well. Nothing proxies the first version and nothing waits for it.
+#[derive(Parser, Debug)]
+#[command(
+    name = "shadowtap",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    styles = STYLES,
+    after_help = "Every flag can be given as an environment variable: SHADOWTAP_PORT for --port.\n\
+                  Exit codes: 0 done, 1 failed while running, 2 wrong usage. Data goes to standard output, logs to standard error.\n\
+                  'shadowtap VERB --help' shows a verb's flags and examples; 'shadowtap demo' shows the whole thing at work."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+
+    #[command(flatten)]
+    logging: Logging,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Mirror(mirror::Flags),
+    Record(record::Flags),
+    Replay(replay::Flags),
+    Inspect(inspect::Flags),
+    Convert(convert::Flags),
+    Demo(demo::Flags),
+}
+
+impl Verb {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Mirror(_) => "mirror",
+            Self::Record(_) => "record",
+            Self::Replay(_) => "replay",
+            Self::Inspect(_) => "inspect",
+            Self::Convert(_) => "convert",
+            Self::Demo(_) => "demo",
+        }
+    }
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+fn log_level(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; use error, warn, info, debug, trace, or a filter as in RUST_LOG"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long() else {
+                    continue;
+                };
+                if matches!(long, "help" | "version") {
+                    continue;
+                }
+                let expected = format!("SHADOWTAP_{}", long.to_uppercase().replace('-', "_"));
+                let env = argument.get_env().and_then(|env| env.to_str());
+                assert_eq!(env, Some(&*expected), "{} --{long}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = Cli::command();
+        command.build();
+        walk(&command);
+    }
+
+    #[test]
+    fn every_example_in_the_help_parses() {
+        let mut verbs = 0;
+        for verb in Cli::command().get_subcommands() {
+            let help = verb
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{} has no examples", verb.get_name()))
+                .to_string();
+            let examples: Vec<_> = help
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("shadowtap "))
+                .collect();
+            assert!(!examples.is_empty(), "{}", verb.get_name());
+            for example in examples {
+                let line = example.split(" #").next().unwrap_or_default();
+                let line = line.split(" | ").next().unwrap_or_default();
+                let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+                let words = std::iter::once("shadowtap").chain(words);
+                if let Err(error) = Config::parse(words) {
+                    panic!("shadowtap {line}: {error}");
+                }
+            }
+            verbs += 1;
+        }
+        assert_eq!(verbs, 6);
+    }
+}

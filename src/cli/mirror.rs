@@ -1,0 +1,74 @@
+//! `shadowtap mirror`: live capture to a target.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::options::{LiveFlags, ReplayFlags, RunFlags, TapFlags};
+use super::{Wrong, values};
+use crate::capture::live::LiveConfig;
+use crate::replay::{ReplayConfig, Schedule, WhenFull};
+use crate::tap::{TapConfig, WatchedEnd};
+
+/// Capture live and send each request to another version as well.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    shadowtap mirror --port 8080 --to http://my-app-v2\n  \
+    shadowtap mirror -i eth0 --port 10.0.0.5:8080 --to http://v2:8080 --admin 127.0.0.1:9100\n  \
+    shadowtap mirror --port 80,8080 --to https://staging.example.com --host target")]
+pub struct Flags {
+    /// The port that version 1 listens on, on this machine; several for several, ADDRESS:PORT for one address.
+    #[arg(
+        short,
+        long,
+        value_name = "[ADDRESS:]PORT",
+        required = true,
+        value_delimiter = ',',
+        value_parser = values::watched_end,
+        env = "SHADOWTAP_PORT",
+        help_heading = "Capture"
+    )]
+    port: Vec<WatchedEnd>,
+
+    #[command(flatten)]
+    live: LiveFlags,
+
+    #[command(flatten)]
+    tap: TapFlags,
+
+    #[command(flatten)]
+    replay: ReplayFlags,
+
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// What `mirror` is to do.
+#[derive(Debug)]
+pub struct Job {
+    /// Where packets come from.
+    pub live: LiveConfig,
+    /// How they become requests.
+    pub tap: TapConfig,
+    /// Where each request goes; at least one.
+    pub targets: Vec<ReplayConfig>,
+    /// How long stopping may take.
+    pub grace: Duration,
+    /// Where the admin server listens.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Flags {
+    pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        Ok(Job {
+            live: self.live.into_config(self.port.clone())?,
+            tap: self.tap.into_config(self.port),
+            targets: self
+                .replay
+                .into_configs(Schedule::Immediately, WhenFull::DropNewest)?,
+            grace: self.run.grace,
+            admin: self.run.admin,
+        })
+    }
+}

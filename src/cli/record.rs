@@ -1,0 +1,84 @@
+//! `shadowtap record`: live capture to a file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, builder::BoolishValueParser};
+
+use super::options::{LiveFlags, RunFlags, TapFlags};
+use super::{Wrong, values};
+use crate::capture::live::LiveConfig;
+use crate::tap::{TapConfig, WatchedEnd};
+
+/// Capture live and write to a file.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    shadowtap record --port 8080 --out traffic.pcap\n  \
+    shadowtap record --port 8080 --out traffic.gor.gz --force\n  \
+    shadowtap record -i eth0 --filter 'tcp' --port 80 --out traffic.jsonl")]
+pub struct Flags {
+    /// The port to capture; several for several, ADDRESS:PORT for one address. Default: every TCP port.
+    #[arg(
+        short,
+        long,
+        value_name = "[ADDRESS:]PORT",
+        value_delimiter = ',',
+        value_parser = values::watched_end,
+        env = "SHADOWTAP_PORT",
+        help_heading = "Capture"
+    )]
+    port: Vec<WatchedEnd>,
+
+    /// The file to write; its name says the format: .pcap .gor .jsonl .har, gzipped with .gz behind that.
+    #[arg(short, long, value_name = "FILE", env = "SHADOWTAP_OUT")]
+    out: PathBuf,
+
+    /// Write over a file that is there already.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_FORCE"
+    )]
+    force: bool,
+
+    #[command(flatten)]
+    live: LiveFlags,
+
+    #[command(flatten)]
+    tap: TapFlags,
+
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+/// What `record` is to do.
+#[derive(Debug)]
+pub struct Job {
+    /// Where packets come from.
+    pub live: LiveConfig,
+    /// How they become exchanges.
+    pub tap: TapConfig,
+    /// The file to write.
+    pub out: PathBuf,
+    /// Whether it may be there already.
+    pub force: bool,
+    /// How long stopping may take.
+    pub grace: Duration,
+    /// Where the admin server listens.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Flags {
+    pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        Ok(Job {
+            live: self.live.into_config(self.port.clone())?,
+            tap: self.tap.into_config(self.port),
+            out: self.out,
+            force: self.force,
+            grace: self.run.grace,
+            admin: self.run.admin,
+        })
+    }
+}

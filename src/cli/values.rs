@@ -1,0 +1,146 @@
+//! What single flags may hold: each parser turns text into the type that the program works with, or says what it wants.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::tap::WatchedEnd;
+
+/// Parses `PORT` or `ADDRESS:PORT` (`[ADDRESS]:PORT` for IPv6).
+///
+/// # Errors
+/// What is expected instead.
+pub fn watched_end(text: &str) -> Result<WatchedEnd, String> {
+    if text.starts_with("tcp://") {
+        return Err(format!(
+            "'{text}' looks like the variable that Kubernetes sets for a Service called shadowtap; \
+             set enableServiceLinks: false in the pod, or give --port"
+        ));
+    }
+    let expected = || format!("'{text}' is neither PORT, ADDRESS:PORT nor [ADDRESS]:PORT");
+    let end = match text.parse::<SocketAddr>() {
+        Ok(address) => WatchedEnd {
+            address: Some(address.ip()),
+            port: address.port(),
+        },
+        Err(_) => WatchedEnd {
+            address: None,
+            port: text
+                .strip_prefix(':')
+                .unwrap_or(text)
+                .parse()
+                .map_err(|_| expected())?,
+        },
+    };
+    if end.port == 0 {
+        return Err("port 0 carries no traffic".to_owned());
+    }
+    Ok(end)
+}
+
+/// Parses `PORT` or `ADDRESS:PORT` as an address to listen on; a port alone means every address.
+///
+/// # Errors
+/// What is expected instead.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    text.strip_prefix(':')
+        .unwrap_or(text)
+        .parse()
+        .map(|port| SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port))
+        .map_err(|_| format!("'{text}' is neither PORT nor ADDRESS:PORT"))
+}
+
+/// Parses a number of bytes: `65536`, `64k`, `64KiB`, `16M`, `16MiB`, `1G`; each letter means a power of 1024.
+///
+/// # Errors
+/// What is expected instead.
+pub fn byte_size(text: &str) -> Result<u64, String> {
+    let expected = || format!("'{text}' is not a number of bytes such as 65536, 64KiB or 16MiB");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(1 << shift).ok_or_else(expected)
+}
+
+/// Parses a length of time: `250ms`, `5s`, `1.5s`, `2m`, `1h`; a number without unit means seconds.
+///
+/// # Errors
+/// What is expected instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("'{text}' is not a length of time such as 250ms, 5s or 2m");
+    let digits = text
+        .bytes()
+        .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
+        .count();
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit.trim_start() {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(expected()),
+    };
+    let number: f64 = number.parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(number * scale).map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watched_ends() {
+        let end = |address: Option<&str>, port| WatchedEnd {
+            address: address.map(|a| a.parse().unwrap()),
+            port,
+        };
+        assert_eq!(watched_end("8080"), Ok(end(None, 8080)));
+        assert_eq!(watched_end(":8080"), Ok(end(None, 8080)));
+        assert_eq!(watched_end("10.0.0.1:80"), Ok(end(Some("10.0.0.1"), 80)));
+        assert_eq!(watched_end("[::1]:80"), Ok(end(Some("::1"), 80)));
+        for wrong in [
+            "",
+            "0",
+            "65536",
+            "http",
+            "10.0.0.1",
+            "10.0.0.1:0",
+            "::1",
+            "-1",
+        ] {
+            assert!(watched_end(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn byte_sizes() {
+        assert_eq!(byte_size("65536"), Ok(65_536));
+        assert_eq!(byte_size("64k"), Ok(65_536));
+        assert_eq!(byte_size("16 MiB"), Ok(16 << 20));
+        assert_eq!(byte_size("1G"), Ok(1 << 30));
+        for wrong in ["", "k", "1.5M", "-1", "16X", "99999999999G"] {
+            assert!(byte_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "-1s", "5 parsecs", "1.2.3s", "1e400h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

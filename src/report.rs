@@ -1,0 +1,422 @@
+//! What a person reads at the end: the account, and the table of exchanges.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::account::{Account, Counter, Reason, Stage};
+use crate::exchange::{Completeness, Exchange};
+use crate::metrics::STATUS_CLASSES;
+use crate::time::Timestamp;
+
+/// How the replays to one target went.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetSummary {
+    /// The target as the user wrote it.
+    pub name: String,
+    /// Answers by the first digit of their status; index 0 is anything outside 100 to 599.
+    pub by_class: [u64; 6],
+    /// What was offered, answered, and left out.
+    pub account: Account,
+    /// Median and 99th percentile of the time that an answer took, if there was any.
+    pub took: Option<(Duration, Duration)>,
+}
+
+impl TargetSummary {
+    /// Replays that were tried without an answer, and those that were not tried.
+    #[must_use]
+    pub fn failed_and_skipped(&self) -> (u64, u64) {
+        let mut sums = (0, 0);
+        for &reason in Reason::ALL {
+            if reason.stage() == Stage::Replay {
+                let dropped = self.account.dropped(reason);
+                if is_failure(reason) {
+                    sums.0 += dropped;
+                } else {
+                    sums.1 += dropped;
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Whether a replay that ended for this reason was tried.
+#[must_use]
+pub const fn is_failure(reason: Reason) -> bool {
+    use Reason::*;
+    matches!(
+        reason,
+        ResolveFailed
+            | ConnectFailed
+            | ConnectTimeout
+            | ConnectionLost
+            | FirstByteTimeout
+            | AnswerTimeout
+            | AnswerMalformed
+            | AnswerCut
+    )
+}
+
+/// The account for a person: what came in, what went on, and what left early under which name.
+#[must_use]
+pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
+    use Counter::*;
+    let get = |counter| account.get(counter);
+    let mut text = String::from("The account\n");
+    let mut line = |name: &str, number: u64, more: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name:<12}{:>12}   {more}", grouped(number));
+    };
+    line(
+        "packets",
+        get(Packets),
+        format!("{} on the wire", bytes(get(PacketBytes))),
+    );
+    line(
+        "segments",
+        get(Segments),
+        format!(
+            "{} with new data, {} control",
+            grouped(get(SegmentsData)),
+            grouped(get(SegmentsControl))
+        ),
+    );
+    line(
+        "connections",
+        get(Connections),
+        format!(
+            "{} HTTP/1, {} TLS, {} HTTP/2, {} other",
+            grouped(get(ConnectionsHttp1)),
+            grouped(get(ConnectionsTls)),
+            grouped(get(ConnectionsHttp2)),
+            grouped(get(ConnectionsOther))
+        ),
+    );
+    line(
+        "requests",
+        get(Requests),
+        format!("{} whole", grouped(get(RequestsWhole))),
+    );
+    line(
+        "answers",
+        get(Responses),
+        format!("{} whole and paired", grouped(get(ResponsesWhole))),
+    );
+    if get(Gaps) > 0 || get(Conflicts) > 0 || get(Desynchronised) > 0 {
+        line(
+            "gaps",
+            get(Gaps),
+            format!(
+                "{} missing; {} conflicting retransmissions; framing lost {} times",
+                bytes(get(GapBytes)),
+                grouped(get(Conflicts)),
+                grouped(get(Desynchronised))
+            ),
+        );
+    }
+    if get(RecordsOffered) > 0 {
+        line(
+            "recorded",
+            get(RecordsWritten),
+            format!("of {}", grouped(get(RecordsOffered))),
+        );
+    }
+    for target in targets {
+        let (failed, skipped) = target.failed_and_skipped();
+        let classes: Vec<String> = STATUS_CLASSES
+            .iter()
+            .zip([1, 2, 3, 4, 5, 0].map(|class: usize| target.by_class[class]))
+            .filter(|&(_, count)| count > 0)
+            .map(|(class, count)| format!("{class} {}", grouped(count)))
+            .collect();
+        let mut more = format!(
+            "of {} to {}",
+            grouped(target.account.get(ReplaysOffered)),
+            target.name
+        );
+        if !classes.is_empty() {
+            more += &format!(": {}", classes.join(", "));
+        }
+        more += &format!("; {} failed, {} skipped", grouped(failed), grouped(skipped));
+        if let Some((median, slow)) = target.took {
+            more += &format!("; median {}, p99 {}", latency(median), latency(slow));
+        }
+        line("replayed", target.account.get(ReplaysAnswered), more);
+    }
+    text.push_str(&losses(account));
+    text
+}
+
+/// The two lists of what left early: losses, and what was rightly left aside.
+fn losses(account: &Account) -> String {
+    let mut text = String::new();
+    for (title, intentional) in [("Lost", false), ("Left aside", true)] {
+        let reasons: Vec<Reason> = Reason::ALL
+            .iter()
+            .copied()
+            .filter(|reason| reason.intentional() == intentional && account.dropped(*reason) > 0)
+            .collect();
+        if reasons.is_empty() {
+            if !intentional {
+                text.push_str("Lost: nothing\n");
+            }
+            continue;
+        }
+        text.push_str(title);
+        text.push('\n');
+        for reason in reasons {
+            let _ = writeln!(
+                text,
+                "  {:<12}{:>12}   {}: {}",
+                reason.stage().name(),
+                grouped(account.dropped(reason)),
+                reason.name(),
+                reason.meaning()
+            );
+        }
+    }
+    text
+}
+
+/// The account as JSON: every counter, every loss that happened, every target.
+#[must_use]
+pub fn account_json(account: &Account, targets: &[TargetSummary]) -> Value {
+    let counters: serde_json::Map<String, Value> = Counter::ALL
+        .iter()
+        .map(|&counter| (counter.name().to_owned(), json!(account.get(counter))))
+        .collect();
+    let dropped: Vec<Value> = Reason::ALL
+        .iter()
+        .filter(|&&reason| account.dropped(reason) > 0)
+        .map(|&reason| {
+            json!({
+                "stage": reason.stage().name(),
+                "reason": reason.name(),
+                "count": account.dropped(reason),
+                "intentional": reason.intentional(),
+            })
+        })
+        .collect();
+    let targets: Vec<Value> = targets
+        .iter()
+        .map(|target| {
+            let (failed, skipped) = target.failed_and_skipped();
+            json!({
+                "target": target.name,
+                "offered": target.account.get(Counter::ReplaysOffered),
+                "answered": target.account.get(Counter::ReplaysAnswered),
+                "failed": failed,
+                "skipped": skipped,
+                "by_class": {
+                    "1xx": target.by_class[1],
+                    "2xx": target.by_class[2],
+                    "3xx": target.by_class[3],
+                    "4xx": target.by_class[4],
+                    "5xx": target.by_class[5],
+                    "other": target.by_class[0],
+                },
+            })
+        })
+        .collect();
+    json!({ "counters": counters, "dropped": dropped, "targets": targets })
+}
+
+/// The heading of the table of exchanges.
+#[must_use]
+pub fn exchange_heading() -> String {
+    format!(
+        "{:<23} {:<21} {:<7} {:>6} {:>9} {:>9} {:>10}  TARGET",
+        "TIME (UTC)", "CLIENT", "METHOD", "STATUS", "SENT", "RECEIVED", "LATENCY"
+    )
+}
+
+/// One exchange as a line of the table; sizes are those of the bodies.
+#[must_use]
+pub fn exchange_line(exchange: &Exchange) -> String {
+    let request = exchange.request.as_deref();
+    let response = exchange.response.as_ref();
+    let dash = || "-".to_owned();
+    let time = request
+        .map(|request| request.first_byte)
+        .or_else(|| response.map(|response| response.first_byte))
+        .unwrap_or_default();
+    let took = match (request, response) {
+        (Some(request), Some(response)) => latency(response.last_byte.since(request.first_byte)),
+        _ => dash(),
+    };
+    let size = |body: &crate::http1::Body| body.content().len().to_string();
+    let mut line = format!(
+        "{:<23} {:<21} {:<7} {:>6} {:>9} {:>9} {:>10}  {}",
+        date_and_time(time),
+        exchange.endpoints.client,
+        request.map_or_else(dash, |request| printable(request.head.method())),
+        response.map_or_else(dash, |response| response.head.status().to_string()),
+        request.map_or_else(dash, |request| size(&request.body)),
+        response.map_or_else(dash, |response| size(&response.body)),
+        took,
+        request.map_or_else(dash, |request| printable(request.head.target())),
+    );
+    let parts = [
+        ("request", request.map(|request| request.completeness)),
+        ("response", response.map(|response| response.completeness)),
+    ];
+    for (side, completeness) in parts {
+        if let Some(Completeness::Incomplete(reason)) = completeness {
+            let _ = write!(line, "  [{side} not whole: {reason}]");
+        }
+    }
+    line
+}
+
+/// Bytes from the wire as text that cannot act on a terminal: anything but printable ASCII is escaped.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\x{byte:02x}");
+            }
+        }
+    }
+    text
+}
+
+/// A duration as a person reads it, with three digits that count.
+#[must_use]
+pub fn latency(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..10_000 => format!("{:.2} ms", duration.as_secs_f64() * 1e3),
+        10_000..1_000_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{:.2} s", duration.as_secs_f64()),
+    }
+}
+
+/// A number with its thousands set apart.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes as a person reads it.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if number >= 1 << shift {
+            let tenths = (u128::from(number) * 10) >> shift;
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{number} B")
+}
+
+/// `2023-11-14 22:13:20.123`, in UTC.
+fn date_and_time(time: Timestamp) -> String {
+    let text = crate::record::rfc3339::format(time);
+    match (text.get(..10), text.get(11..19)) {
+        (Some(date), Some(clock)) => {
+            let (_, nanos) = time.as_secs_nanos();
+            format!("{date} {clock}.{:03}", nanos / 1_000_000)
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_wire_acts_on_a_terminal() {
+        assert_eq!(printable(b"/a?b=c d"), "/a?b=c d");
+        assert_eq!(
+            printable(b"\x1b[31m\r\n\x9b\\"),
+            "\\x1b[31m\\x0d\\x0a\\x9b\\\\"
+        );
+        for byte in 0..=255u8 {
+            assert!(
+                printable(&[byte])
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() || b == b' ')
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(bytes(1_500), "1.4 KiB");
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(latency(Duration::from_micros(90)), "90 µs");
+        assert_eq!(latency(Duration::from_micros(1234)), "1.23 ms");
+        assert_eq!(latency(Duration::from_micros(41_239)), "41.2 ms");
+        assert_eq!(latency(Duration::from_secs(2)), "2.00 s");
+    }
+
+    #[test]
+    fn dates_read_well() {
+        let time = Timestamp::from_nanos(1_700_000_000_123_456_789);
+        assert_eq!(date_and_time(time), "2023-11-14 22:13:20.123");
+    }
+
+    #[test]
+    fn the_account_as_a_person_sees_it() {
+        let mut all = Account::new();
+        all.add(Counter::Packets, 1234);
+        all.add(Counter::PacketBytes, 1_500_000);
+        all.add(Counter::Segments, 1200);
+        all.add(Counter::SegmentsControl, 800);
+        all.add(Counter::SegmentsData, 398);
+        all.add(Counter::Requests, 100);
+        all.add(Counter::RequestsWhole, 99);
+        all.drop_n(Reason::NotIp, 34);
+        all.drop_n(Reason::Duplicate, 2);
+        all.drop(Reason::RequestGap);
+        let mut replays = Account::new();
+        replays.add(Counter::ReplaysOffered, 99);
+        replays.add(Counter::ReplaysAnswered, 97);
+        replays.drop(Reason::ConnectFailed);
+        replays.drop(Reason::Marked);
+        all.merge(&replays);
+        let target = TargetSummary {
+            name: "http://v2".to_owned(),
+            by_class: [0, 0, 90, 0, 7, 0],
+            account: replays,
+            took: Some((Duration::from_micros(800), Duration::from_millis(12))),
+        };
+        let expected = "\
+The account
+  packets            1,234   1.4 MiB on the wire
+  segments           1,200   398 with new data, 800 control
+  connections            0   0 HTTP/1, 0 TLS, 0 HTTP/2, 0 other
+  requests             100   99 whole
+  answers                0   0 whole and paired
+  replayed              97   of 99 to http://v2: 2xx 90, 4xx 7; 1 failed, 1 skipped; median 800 µs, p99 12.0 ms
+Lost
+  request                1   request_gap: Bytes of the request were not captured.
+  replay                 1   connect_failed: The target refused the connection or was unreachable.
+Left aside
+  packet                34   not_ip: Not IP: ARP, LLDP, 802.11 management …
+  segment                2   duplicate: Every byte was known already.
+  replay                 1   marked: Carries the shadow marker: it is a replay already.
+";
+        assert_eq!(account(&all, &[target]), expected);
+    }
+}
