@@ -57,7 +57,8 @@ pub enum CaptureError {
     },
     /// The file ends where more must follow: the disk was full, the capture was killed, or a copy was cut off.
     #[error(
-        "{name} is cut off: it ends inside {inside} that begins at byte {offset}; the {packets} packets before that were used"
+        "{name} is cut off: it ends inside {inside} that begins at byte {offset}; {}",
+        used(*packets)
     )]
     Truncated {
         /// The file.
@@ -70,9 +71,7 @@ pub enum CaptureError {
         packets: u64,
     },
     /// The file contradicts its own format.
-    #[error(
-        "{name} is damaged at byte {offset}: {what}; the {packets} packets before that were used"
-    )]
+    #[error("{name} is damaged at byte {offset}: {what}; {}", used(*packets))]
     Damaged {
         /// The file.
         name: String,
@@ -83,4 +82,13 @@ pub enum CaptureError {
         /// How many packets were handed over.
         packets: u64,
     },
+}
+
+/// What a file that ends badly was good for.
+fn used(packets: u64) -> String {
+    match packets {
+        0 => "there is no packet before that".to_owned(),
+        1 => "the packet before that was used".to_owned(),
+        n => format!("the {n} packets before that were used"),
+    }
 }

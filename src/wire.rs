@@ -1,5 +1,7 @@
 //! From captured frames to TCP segments: link layers, tunnels, IP fragments.
 
+#[cfg(test)]
+pub(crate) mod build;
 mod decode;
 mod ethernet;
 mod fragment;
@@ -8,6 +10,8 @@ mod ip;
 mod link;
 mod ppp;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 mod view;
 

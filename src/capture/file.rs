@@ -4,6 +4,8 @@ mod gunzip;
 mod input;
 mod pcap;
 mod pcapng;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, Read};

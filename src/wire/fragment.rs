@@ -1,6 +1,7 @@
 //! IP fragments, put together the way the receiving kernel does it.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -78,6 +79,18 @@ pub(super) struct Reassembly {
     serial: u64,
     held: usize,
     budget: usize,
+    /// The datagrams that became whole last.
+    done: VecDeque<Done>,
+}
+
+/// A datagram that became whole, remembered for a moment: a capture may show its last fragment twice, which must not
+/// wait for siblings that never come.
+#[derive(Debug)]
+struct Done {
+    key: Key,
+    at: Timestamp,
+    /// Where each fragment began, and a hash of its bytes.
+    pieces: Vec<(usize, u64)>,
 }
 
 /// Why and how many fragments left because of their age or the bound.
@@ -95,6 +108,7 @@ impl Reassembly {
             serial: 0,
             held: 0,
             budget,
+            done: VecDeque::new(),
         }
     }
 
@@ -115,6 +129,10 @@ impl Reassembly {
             || (fragment.more && !fragment.view.len.is_multiple_of(8))
         {
             return Outcome::Dropped(1, Reason::MalformedPacket);
+        }
+
+        if !self.waiting.contains_key(&fragment.key) && self.is_late(fragment, now) {
+            return Outcome::Dropped(1, Reason::FragmentMerged);
         }
 
         let cost = PIECE_COST + fragment.view.data.len();
@@ -151,7 +169,10 @@ impl Reassembly {
             return self.shrink(fragment.key, evicted);
         }
         match self.remove(fragment.key) {
-            Some(partial) => Outcome::Whole(partial.join(fragment.key)),
+            Some(partial) => {
+                self.remember(fragment.key, &partial, now);
+                Outcome::Whole(partial.join(fragment.key))
+            }
             None => Outcome::Held,
         }
     }
@@ -164,6 +185,33 @@ impl Reassembly {
             .drain()
             .map(|(_, partial)| partial.fragments)
             .sum()
+    }
+
+    /// Whether a fragment is a copy of one whose datagram became whole a moment ago.
+    fn is_late(&self, fragment: &Fragment<'_>, now: Timestamp) -> bool {
+        self.done.iter().any(|done| {
+            done.key == fragment.key
+                && now.since(done.at) < LATE
+                && done
+                    .pieces
+                    .contains(&(fragment.offset, hash(fragment.view.data)))
+        })
+    }
+
+    fn remember(&mut self, key: Key, partial: &Partial, now: Timestamp) {
+        self.done.retain(|done| done.key != key);
+        if self.done.len() >= REMEMBERED {
+            self.done.pop_front();
+        }
+        self.done.push_back(Done {
+            key,
+            at: now,
+            pieces: partial
+                .pieces
+                .iter()
+                .map(|piece| (piece.start, hash(&piece.bytes)))
+                .collect(),
+        });
     }
 
     fn expire(&mut self, now: Timestamp, evicted: &mut Evicted) {
@@ -328,6 +376,17 @@ impl Partial {
         }
     }
 }
+
+/// A hash that is the same in every run.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// How many datagrams that became whole are remembered, and for how long.
+const REMEMBERED: usize = 16;
+const LATE: Duration = Duration::from_secs(1);
 
 /// The longest payload that fragments can make up (RFC 791 §3.1, RFC 8200 §4.5).
 const MAX_DATAGRAM: usize = 65_535;

@@ -86,6 +86,48 @@ impl Walk<'_, '_> {
         Ok(Layer::Protocol(next))
     }
 
+    /// A routing header (RFC 8200 §4.4). While segments are left, the address of the one that TCP runs to is in it:
+    /// last in type 0, first in segment routing (RFC 8754 §2), the only one in Mobile IPv6's type 2 (RFC 6275 §6.4).
+    pub(super) fn routing_header(&mut self) -> Result<Layer, Reason> {
+        let &[next, len, kind, segments_left] = self.view.peek_array()?;
+        let header = self.view.take((usize::from(len) + 1) * 8)?;
+        let address = match kind {
+            _ if segments_left == 0 => None,
+            0 => header[8..].last_chunk::<16>(),
+            2 | 4 => header[8..].first_chunk::<16>(),
+            _ => None,
+        };
+        if let Some(&address) = address {
+            self.destination = IpAddr::V6(address.into());
+        }
+        Ok(Layer::Protocol(next))
+    }
+
+    /// Destination options (RFC 8200 §4.6), among them a mobile node's home address (RFC 6275 §6.3): TCP runs from
+    /// there, whatever the source address says.
+    pub(super) fn destination_options(&mut self) -> Result<Layer, Reason> {
+        let &[next, len] = self.view.peek_array()?;
+        let mut options = &self.view.take((usize::from(len) + 1) * 8)?[2..];
+        loop {
+            options = match *options {
+                [PAD_1, ref rest @ ..] => rest,
+                [kind, len, ref rest @ ..] => {
+                    let Some((value, rest)) = rest.split_at_checked(usize::from(len)) else {
+                        break;
+                    };
+                    if kind == HOME_ADDRESS
+                        && let Ok(address) = <[u8; 16]>::try_from(value)
+                    {
+                        self.source = IpAddr::V6(address.into());
+                    }
+                    rest
+                }
+                _ => break,
+            };
+        }
+        Ok(Layer::Protocol(next))
+    }
+
     /// An IPv6 fragment header (RFC 8200 §4.5).
     pub(super) fn fragment_header(&mut self) -> Result<Layer, Reason> {
         let header = Ipv6FragmentHeaderSlice::from_slice(self.view.data)
@@ -144,8 +186,8 @@ fn jumbo_payload(view: View<'_>) -> Option<usize> {
     let mut options = view.data.get(2..len)?;
     loop {
         options = match *options {
-            [0, ref rest @ ..] => rest,
-            [0xc2, 4, a, b, c, d, ..] => {
+            [PAD_1, ref rest @ ..] => rest,
+            [JUMBO_PAYLOAD, 4, a, b, c, d, ..] => {
                 return usize::try_from(u32::from_be_bytes([a, b, c, d])).ok();
             }
             [_, len, ref rest @ ..] => rest.get(usize::from(len)..)?,
@@ -153,3 +195,8 @@ fn jumbo_payload(view: View<'_>) -> Option<usize> {
         };
     }
 }
+
+/// IPv6 options.
+const PAD_1: u8 = 0;
+const JUMBO_PAYLOAD: u8 = 0xc2;
+const HOME_ADDRESS: u8 = 0xc9;

@@ -12,11 +12,11 @@ impl Walk<'_, '_> {
         match IpNumber(protocol) {
             IpNumber::UDP => self.udp(),
             IpNumber::IPV6_HEADER_HOP_BY_HOP
-            | IpNumber::IPV6_ROUTE_HEADER
-            | IpNumber::IPV6_DESTINATION_OPTIONS
             | IpNumber::MOBILITY_HEADER
             | IpNumber::HIP
             | IpNumber::SHIM6 => self.extension(),
+            IpNumber::IPV6_ROUTE_HEADER => self.routing_header(),
+            IpNumber::IPV6_DESTINATION_OPTIONS => self.destination_options(),
             IpNumber::IPV6_FRAGMENTATION_HEADER => self.fragment_header(),
             IpNumber::AUTHENTICATION_HEADER => self.authentication_header(),
             IpNumber::IPV4 => self.tunnel(Layer::Ipv4),
@@ -161,6 +161,7 @@ impl Walk<'_, '_> {
         match (source, destination) {
             (_, MPLS_PORT) => self.tunnel(Layer::Mpls),
             (_, GUE_PORT) => self.gue(),
+            (_, GRE_PORT) => self.gre(),
             (AYIYA_PORT, _) | (_, AYIYA_PORT) => self.ayiya(),
             (L2TP_PORT, _) | (_, L2TP_PORT) => self.l2tp(),
             _ => self.teredo(either(TEREDO_PORT)),
@@ -293,7 +294,10 @@ impl Walk<'_, '_> {
         if own_port && view.data.starts_with(&[0, 0]) {
             view.take(8)?;
         }
-        let whole = |payload: u16| usize::from(payload) + 40 == view.len;
+        let whole = |payload: u16| {
+            let len = usize::from(payload) + 40;
+            len == view.len || own_port && len < view.len
+        };
         if view.data.first().is_some_and(|first| first >> 4 == 6)
             && view.u16_at(4).is_some_and(whole)
             // Between two clients neither port is the server's, but both addresses say Teredo.
@@ -337,6 +341,8 @@ const ARUBA_LAST: u16 = 0x820f;
 
 const L2TP_PORT: u16 = 1701;
 const TEREDO_PORT: u16 = 3544;
+/// RFC 8086.
+const GRE_PORT: u16 = 4754;
 const VXLAN_GPE_PORT: u16 = 4790;
 const AYIYA_PORT: u16 = 5072;
 const GUE_PORT: u16 = 6080;
