@@ -46,7 +46,7 @@ pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
 pub use schedule::Schedule;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
 
-use shared::Shared;
+use shared::{Shared, later};
 use worker::Command;
 
 /// Sends requests to one target on threads of its own.
@@ -107,6 +107,8 @@ impl Engine {
 
     /// Takes no more requests, sends what waits until `grace` is over, skips the rest as
     /// [`Reason::Stopped`](crate::account::Reason::Stopped), and returns the balanced account.
+    ///
+    /// Flush every [`Feeder`] before: what one still holds is settled, as stopped, only when it lets go.
     #[must_use]
     pub fn drain(mut self, grace: Duration) -> Snapshot {
         self.handle().stop(grace);
@@ -118,7 +120,7 @@ impl Engine {
     /// returns the balanced account. [`EngineHandle::stop`] cuts it short.
     #[must_use]
     pub fn finish(self) -> Snapshot {
-        self.drain(FOREVER)
+        self.drain(Duration::MAX)
     }
 
     fn join(&mut self) {
@@ -160,9 +162,7 @@ impl EngineHandle {
     /// Takes no more requests (an offer that waits returns, its request skipped), and gives up on those under way after
     /// `grace`, or earlier if an earlier call said so. Returns at once; [`Engine::drain`] waits.
     pub fn stop(&self, grace: Duration) {
-        let now = Instant::now();
-        self.shared
-            .stop_by(now.checked_add(grace.min(FOREVER)).unwrap_or(now));
+        self.shared.stop_by(later(Instant::now(), grace));
     }
 }
 
@@ -176,6 +176,3 @@ pub enum StartError {
     #[error("TLS could not be set up for the target: {0}")]
     Tls(String),
 }
-
-/// Longer than any run.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

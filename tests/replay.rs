@@ -245,8 +245,12 @@ fn what_a_target_does_wrong_has_a_name() {
     for (act, reason) in cases {
         let target = Target::start(move |_| act());
         let mut bench = Bench::start(target.config(), |config| {
-            config.deadlines.first_byte = Duration::from_millis(200);
-            config.deadlines.answer = Duration::from_millis(400);
+            if reason == Reason::FirstByteTimeout {
+                config.deadlines.first_byte = Duration::from_millis(50);
+            }
+            if reason == Reason::AnswerTimeout {
+                config.deadlines.answer = Duration::from_secs(1);
+            }
         });
         bench.offer(1, &get("/"));
         assert_eq!(failed(&bench.next()), reason);
@@ -260,8 +264,8 @@ fn what_a_target_does_wrong_has_a_name() {
 
 #[test]
 fn a_target_that_cannot_be_reached_has_a_name() {
-    let free = listener().local_addr().expect("an address");
-    let mut bench = Bench::start(live(free), |_| {});
+    let (_closed_port, address) = closed_port();
+    let mut bench = Bench::start(live(address), |_| {});
     bench.offer(1, &get("/"));
     assert_eq!(failed(&bench.next()), Reason::ConnectFailed);
     bench.finish();
@@ -365,7 +369,10 @@ fn a_body_waits_for_the_target_to_ask_for_it() {
             let _ = stream.read_to_end(&mut rest);
             assert_eq!(text(&rest), "");
         });
-        let mut bench = Bench::start(live(address), |config| config.marker = None);
+        let mut bench = Bench::start(live(address), |config| {
+            config.marker = None;
+            config.deadlines.body_asked = LONG;
+        });
         bench.offer(1, &[HEAD, b"body"].concat());
         let answer = answered(bench.next());
         assert_eq!(answer.response.head.status(), status);
@@ -478,9 +485,7 @@ fn a_slow_connection_does_not_delay_the_others() {
 
 #[test]
 fn a_dead_target_is_left_alone_and_found_again() {
-    let reserved = listener();
-    let address = reserved.local_addr().expect("an address");
-    drop(reserved);
+    let (closed_port, address) = closed_port();
     let mut bench = Bench::start(live(address), |_| {});
     for n in 0..5 {
         bench.offer(n, &get("/"));
@@ -488,8 +493,8 @@ fn a_dead_target_is_left_alone_and_found_again() {
     }
     bench.offer(5, &get("/"));
     assert_eq!(skipped(&bench.next()), Reason::BreakerOpen);
-    let socket = TcpListener::bind(address).expect("the same port");
-    let _target = Target::on(socket, |_| Act::Answer(OK.to_vec()));
+    closed_port.listen(128).expect("a port");
+    let _target = Target::on(closed_port.into(), |_| Act::Answer(OK.to_vec()));
     until(|| {
         bench.offer(6, &get("/"));
         matches!(bench.next().outcome, Outcome::Answered(_))
@@ -501,9 +506,7 @@ fn a_dead_target_is_left_alone_and_found_again() {
 
 #[test]
 fn a_file_waits_for_a_target_that_comes_late() {
-    let reserved = listener();
-    let address = reserved.local_addr().expect("an address");
-    drop(reserved);
+    let (closed_port, address) = closed_port();
     let mut bench = Bench::start(live(address), |config| config.when_full = WhenFull::Block);
     for n in 0..50 {
         bench.offer(n % 3, &get("/"));
@@ -511,8 +514,8 @@ fn a_file_waits_for_a_target_that_comes_late() {
     for _ in 0..5 {
         assert_eq!(failed(&bench.next()), Reason::ConnectFailed);
     }
-    let socket = TcpListener::bind(address).expect("the same port");
-    let _target = Target::on(socket, |_| Act::Answer(OK.to_vec()));
+    closed_port.listen(128).expect("a port");
+    let _target = Target::on(closed_port.into(), |_| Act::Answer(OK.to_vec()));
     let end = bench.finish();
     let account = &end.snapshot.account;
     assert_eq!(account.dropped(Reason::BreakerOpen), 0);
@@ -525,8 +528,8 @@ fn a_file_waits_for_a_target_that_comes_late() {
 
 #[test]
 fn a_file_does_not_wait_for_ever() {
-    let free = listener().local_addr().expect("an address");
-    let mut bench = Bench::start(live(free), |config| {
+    let (_closed_port, address) = closed_port();
+    let mut bench = Bench::start(live(address), |config| {
         config.when_full = WhenFull::Block;
         config.patience = Duration::from_millis(300);
     });
@@ -1004,6 +1007,16 @@ impl End {
 
 fn live(address: SocketAddr) -> ReplayConfig {
     ReplayConfig::live(format!("http://{address}").parse().expect("a target"))
+}
+
+/// A port that nobody else gets and that refuses connections until it is told to listen.
+fn closed_port() -> (socket2::Socket, SocketAddr) {
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (socket, address.as_socket().expect("IPv4"))
 }
 
 fn listener() -> TcpListener {

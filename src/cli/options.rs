@@ -314,6 +314,7 @@ impl ReplayFlags {
                     connect: self.connect_timeout,
                     first_byte: self.first_byte_timeout,
                     answer: self.answer_timeout,
+                    ..Deadlines::default()
                 },
                 queue_items: self.queue.get(),
                 queue_bytes: bytes(self.queue_bytes),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::shared::later;
+
 /// What the breaker of a target lets through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BreakerState {
@@ -112,7 +114,7 @@ impl Breaker {
                 since,
             },
             State::HalfOpen => Permission::Refused {
-                retry: now + self.config.backoff,
+                retry: later(now, self.config.backoff),
                 since,
             },
         }
@@ -140,10 +142,10 @@ impl Breaker {
         }
         let backoff = self.with_jitter(self.backoff);
         self.state = State::Open {
-            until: now + backoff,
+            until: later(now, backoff),
         };
         self.open_since.get_or_insert(now);
-        self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        self.backoff = self.backoff.saturating_mul(2).min(self.config.max_backoff);
     }
 
     /// The request ended in a way that says nothing about the target, such as being stopped, or an answer that broke

@@ -95,6 +95,9 @@ pub struct Deadlines {
     pub first_byte: Duration,
     /// From the first byte of the request to the last of the answer.
     pub answer: Duration,
+    /// To ask for the body of a request that waits for it (`Expect: 100-continue`); then the body is sent unasked
+    /// (RFC 9110 §10.1.1).
+    pub body_asked: Duration,
 }
 
 impl Default for Deadlines {
@@ -103,6 +106,7 @@ impl Default for Deadlines {
             connect: Duration::from_secs(1),
             first_byte: Duration::from_secs(5),
             answer: Duration::from_secs(30),
+            body_asked: Duration::from_secs(1),
         }
     }
 }

@@ -151,6 +151,7 @@ pub(super) struct Ticket {
     shared: Arc<Shared>,
     /// `None` once settled, and for those that never got in.
     permit: Option<Permit>,
+    is_late_noted: bool,
     settled: bool,
 }
 
@@ -163,6 +164,7 @@ impl Ticket {
             due,
             shared,
             permit: None,
+            is_late_noted: false,
             settled: false,
         }
     }
@@ -172,10 +174,12 @@ impl Ticket {
         self.permit = Some(permit);
     }
 
-    /// Its first byte has just been written.
-    pub(super) fn note_lateness(&self, lateness: Duration) {
-        self.shared
-            .stats(|stats| stats.lateness.saturating_record(micros(lateness)));
+    /// Its first byte has just been written, the first time or again.
+    pub(super) fn note_lateness(&mut self, lateness: Duration) {
+        if !std::mem::replace(&mut self.is_late_noted, true) {
+            self.shared
+                .stats(|stats| stats.lateness.saturating_record(micros(lateness)));
+        }
     }
 
     /// Ends it.

@@ -25,7 +25,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::outcome::Ticket;
 use super::outgoing::{host_with_suffix, path_begin};
-use super::shared::Shared;
+use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
 use super::{Answer, HostPolicy, ReplayConfig, StartError, TargetState, Timings, Tls};
 use crate::account::Reason;
@@ -87,7 +87,7 @@ impl ReqwestSender {
 }
 
 impl Sender for ReqwestSender {
-    async fn send(&mut self, ticket: &Ticket) -> Result<Answer, Failure> {
+    async fn send(&mut self, ticket: &mut Ticket) -> Result<Answer, Failure> {
         let config = &self.shared.config;
         let deadlines = config.deadlines;
         let Some(request) = build(&ticket.request, config) else {
@@ -98,7 +98,7 @@ impl Sender for ReqwestSender {
         let lateness = sent.saturating_duration_since(ticket.due);
         ticket.note_lateness(lateness);
         let head = timeout(
-            deadlines.connect + deadlines.first_byte,
+            deadlines.connect.saturating_add(deadlines.first_byte),
             self.client.execute(request),
         );
         let mut response = match head.await {
@@ -121,7 +121,7 @@ impl Sender for ReqwestSender {
         let mut content = BytesMut::new();
         let mut length = 0;
         loop {
-            let limit = sent + deadlines.answer;
+            let limit = later(sent, deadlines.answer);
             let chunk = match timeout_at(limit.into(), response.chunk()).await {
                 Ok(Ok(Some(chunk))) if Instant::now() < limit => chunk,
                 Ok(Ok(None)) => break,

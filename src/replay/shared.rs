@@ -1,6 +1,6 @@
 //! What the door, the workers and the handles of one engine have in common.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     /// `None` while running, then when to give up.
     pub(super) stop: watch::Sender<Option<Instant>>,
     pub(super) connections: AtomicUsize,
+    /// The system once had no local port left for a connection to the target.
+    pub(super) out_of_ports: AtomicBool,
     pacer: Mutex<Pacer>,
     breaker: Mutex<Breaker>,
     stats: Mutex<Stats>,
@@ -43,6 +45,7 @@ impl Shared {
             ask_again: Notify::new(),
             stop: watch::Sender::new(None),
             connections: AtomicUsize::new(0),
+            out_of_ports: AtomicBool::new(false),
             pacer: Mutex::new(Pacer::new(config.schedule)),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),
             stats: Mutex::new(Stats::new()),
@@ -74,15 +77,25 @@ impl Shared {
         };
         if before != after {
             let target = &self.config.target;
-            match after {
-                BreakerState::Open => tracing::warn!(%target, state = after.name(), "breaker"),
-                BreakerState::Closed => tracing::info!(%target, state = after.name(), "breaker"),
-                BreakerState::HalfOpen => {
-                    tracing::debug!(%target, state = after.name(), "breaker");
+            match (before, after) {
+                (BreakerState::Closed, _) => {
+                    tracing::warn!(%target, "the target keeps failing; leaving it alone for a while");
                 }
+                (_, BreakerState::Closed) => tracing::info!(%target, "the target is back"),
+                (_, state) => tracing::debug!(%target, state = state.name(), "breaker"),
             }
         }
         result
+    }
+
+    /// Every closed connection keeps its local port for a minute (RFC 9293 §3.6.1), and all of them go to one address:
+    /// some 470 short connections a second use up the ports. From then on idle connections are closed by RST, which
+    /// frees the port at once; their answers have been read by then.
+    pub(super) fn note_out_of_ports(&self) {
+        if !self.out_of_ports.swap(true, Ordering::Relaxed) {
+            let target = &self.config.target;
+            tracing::warn!(%target, "no local port left; closing connections by RST from now on");
+        }
     }
 
     /// Stops taking requests; gives up on those under way at `deadline`, or earlier if that was said before.
@@ -103,7 +116,7 @@ impl Shared {
             lateness: stats.lateness,
             queued_items,
             queued_bytes,
-            connections: self.connections.load(std::sync::atomic::Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
             breaker: lock(&self.breaker).state(),
             target: self.target.borrow().clone(),
         }
@@ -133,6 +146,14 @@ impl Clock {
         self.wall
             .after(moment.saturating_duration_since(self.steady))
     }
+}
+
+/// The moment `by` after `from`; one that can not be reached is as good as never.
+pub(super) fn later(from: Instant, by: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    from.checked_add(by)
+        .or_else(|| from.checked_add(NEVER))
+        .unwrap_or(from)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,7 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::outcome::Ticket;
 use super::outgoing::{Edits, Outgoing};
-use super::shared::Shared;
+use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
 use super::{Answer, TargetState, Timings};
 use crate::account::Reason;
@@ -46,7 +46,7 @@ impl WireSender {
     /// Opens a connection to the first address that accepts one. The time left is shared out among the addresses, so
     /// that one that says nothing does not use up the turn of the next.
     async fn connect(&self) -> Result<Connection, Reason> {
-        let deadline = Instant::now() + self.shared.config.deadlines.connect;
+        let deadline = later(Instant::now(), self.shared.config.deadlines.connect);
         let addresses = self.addresses(deadline).await?;
         let mut failure = Reason::ConnectFailed;
         for (tried, &address) in addresses.iter().enumerate() {
@@ -56,6 +56,9 @@ impl WireSender {
                 Ok(Ok(stream)) => return Ok(Connection::new(stream, Arc::clone(&self.shared))),
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "no connection");
+                    if error.kind() == io::ErrorKind::AddrNotAvailable {
+                        self.shared.note_out_of_ports();
+                    }
                     failure = Reason::ConnectFailed;
                 }
                 Err(_) => {
@@ -83,7 +86,7 @@ impl WireSender {
 }
 
 impl Sender for WireSender {
-    async fn send(&mut self, ticket: &Ticket) -> Result<Answer, Failure> {
+    async fn send(&mut self, ticket: &mut Ticket) -> Result<Answer, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) if connection.is_quiet() => connection,
             stale => {
@@ -93,9 +96,9 @@ impl Sender for WireSender {
         };
         let exchange = Exchange {
             shared: &self.shared,
+            outgoing: Outgoing::new(&ticket.request, &self.edits),
             ticket,
             connection: &mut connection,
-            outgoing: Outgoing::new(&ticket.request, &self.edits),
             is_broken: false,
             first_written: None,
             answer_began: None,
@@ -126,7 +129,12 @@ impl Sender for WireSender {
     }
 
     fn hang_up(&mut self) {
-        self.connection = None;
+        if let Some(connection) = self.connection.take()
+            && self.shared.out_of_ports.load(Ordering::Relaxed)
+            && let Err(error) = SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "SO_LINGER");
+        }
     }
 }
 
@@ -178,7 +186,7 @@ impl Drop for Connection {
 /// all written, and a target that answers early may never read the rest.
 struct Exchange<'a> {
     shared: &'a Shared,
-    ticket: &'a Ticket,
+    ticket: &'a mut Ticket,
     connection: &'a mut Connection,
     outgoing: Outgoing,
     /// Writing failed; an answer may be there all the same.
@@ -396,11 +404,14 @@ impl Exchange<'_> {
     /// Until when to wait now, and for what.
     fn limit(&self) -> (Instant, Late) {
         let deadlines = &self.shared.config.deadlines;
-        let whole = self.first_written.unwrap_or(self.progress) + deadlines.answer;
+        let whole = later(
+            self.first_written.unwrap_or(self.progress),
+            deadlines.answer,
+        );
         let next = if self.outgoing.is_held() && self.head.is_none() {
-            (self.progress + CONTINUE_PATIENCE, Late::Continue)
+            (later(self.progress, deadlines.body_asked), Late::Continue)
         } else if self.answer_began.is_none() || self.head.is_none() && !self.interim.is_empty() {
-            (self.progress + deadlines.first_byte, Late::FirstByte)
+            (later(self.progress, deadlines.first_byte), Late::FirstByte)
         } else {
             (whole, Late::Answer)
         };
@@ -438,7 +449,7 @@ impl Exchange<'_> {
 /// What was waited for in vain.
 #[derive(Clone, Copy)]
 enum Late {
-    /// `100 Continue`: the body is sent all the same (RFC 9110 §10.1.1).
+    /// `100 Continue`: the body is sent all the same.
     Continue,
     FirstByte,
     Answer,
@@ -456,9 +467,6 @@ fn may_persist(request: &RequestHead, response: &ResponseHead) -> bool {
     }
     true
 }
-
-/// How long the target may take to ask for the body of a request that waits for it, as long as curl gives.
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// More interim answers to one request than anybody sends.
 const MOST_INTERIM: usize = 100;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use reqwest::Client;
@@ -34,7 +34,8 @@ pub(super) enum Command {
 /// Sends requests one by one over a connection that it opens and opens again as needed.
 pub(super) trait Sender: Send + 'static {
     /// Sends `request` and reads the answer; what is known of a failed attempt beside its reason is in the error.
-    fn send(&mut self, ticket: &Ticket) -> impl Future<Output = Result<Answer, Failure>> + Send;
+    fn send(&mut self, ticket: &mut Ticket)
+    -> impl Future<Output = Result<Answer, Failure>> + Send;
 
     /// Watches the connection while nothing is to be sent: returns once the target has closed it, never if there is
     /// none.
@@ -157,7 +158,7 @@ impl Slots {
 
     async fn serve(mut self, mut commands: UnboundedReceiver<Vec<Command>>) {
         let mut stop = self.shared.stop.subscribe();
-        let mut sweep = interval(self.shared.config.idle / 4 + MIN_SWEEP);
+        let mut sweep = interval((self.shared.config.idle / 4).clamp(MIN_SWEEP, MAX_SWEEP));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -327,13 +328,13 @@ async fn serve_slot<S: Sender>(
     }
 }
 
-async fn replay<S: Sender>(shared: &Shared, ticket: Ticket, sender: &mut S) {
+async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) {
     if !may_send(shared).await {
         return ticket.settle(Outcome::Skipped(Reason::BreakerOpen));
     }
     let mut resends = shared.config.retry_safe;
     loop {
-        let sent = sender.send(&ticket).await;
+        let sent = sender.send(&mut ticket).await;
         let failure = match sent {
             Ok(answer) => {
                 shared.with_breaker(super::breaker::Breaker::succeeded);
@@ -381,5 +382,6 @@ fn is_safe(request: &Request) -> bool {
     )
 }
 
-/// The shortest time between two looks for silent connections.
-const MIN_SWEEP: std::time::Duration = std::time::Duration::from_millis(100);
+/// The shortest and the longest time between two looks for silent connections.
+const MIN_SWEEP: Duration = Duration::from_millis(100);
+const MAX_SWEEP: Duration = Duration::from_secs(15);
