@@ -1,6 +1,7 @@
 //! The replay engine against real sockets: what the target gets to the byte, and what becomes of each request.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,12 +10,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use shadowtap::account::{Counter, Reason};
-use shadowtap::exchange::{Completeness, ConnectionId, Doubts, Endpoints, ExchangeId, Request};
+use shadowtap::capture::PacketSource;
+use shadowtap::capture::file::FileSource;
+use shadowtap::exchange::{
+    Completeness, ConnectionId, Doubts, Endpoints, Event, ExchangeId, Request,
+};
 use shadowtap::http1::{Body, Framing, RequestHead, framing, head_length};
 use shadowtap::replay::{
     Answer, Engine, Feeder, Outcome, Replay, ReplayConfig, Schedule, Snapshot, Tls, WhenFull,
 };
+use shadowtap::tap::{Tap, TapConfig};
 use shadowtap::time::Timestamp;
+
+use crate::support::corpus;
+use crate::support::run::in_root;
 
 #[test]
 fn the_target_gets_the_captured_bytes() {
@@ -42,6 +51,94 @@ fn the_target_gets_the_captured_bytes() {
     let connections = target.connections();
     assert_eq!(connections.len(), 2, "kept, but for the HTTP/1.0 answer's");
     assert_eq!(text(&connections.concat()), text(&messages.concat()),);
+}
+
+#[test]
+fn every_captured_request_reaches_the_target_as_it_was() {
+    let mut captures: Vec<(String, Vec<u8>)> = corpus::all()
+        .into_iter()
+        .map(|case| (case.name, case.file))
+        .collect();
+    // Captures of other projects, where they lie beside the repository.
+    if let Ok(public) = fs::read_dir(in_root("../shared/corpus/public")) {
+        for path in public.map(|entry| entry.expect("an entry").path()) {
+            if let Ok(file) = fs::read(&path) {
+                captures.push((path.display().to_string(), file));
+            }
+        }
+    }
+    let listener = listener();
+    let mut config = live(listener.local_addr().expect("an address"));
+    config.deadlines.body_asked = Duration::from_millis(1);
+    config.max_body = usize::MAX;
+    config.when_full = WhenFull::Block;
+    config.marker = None;
+    config.replay_ambiguous = true;
+    let (lengths, due) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stream: Option<TcpStream> = None;
+        for length in due {
+            let mut message = vec![0; length];
+            let mut read = 0;
+            while read < length {
+                let open = stream.get_or_insert_with(|| listener.accept().expect("a stream").0);
+                match open.read(&mut message[read..]) {
+                    Ok(len) if len > 0 => read += len,
+                    _ if read == 0 => stream = None,
+                    _ => break,
+                }
+            }
+            sender.send(message).expect("the test waits");
+            if let Some(open) = &mut stream {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                open.write_all(answer).expect("the engine waits");
+            }
+        }
+    });
+    let mut bench = Bench::start(config, |_| {});
+    let mut count = 0;
+    for (name, file) in captures {
+        for request in whole_requests(&name, file) {
+            let expected = [&request.head.bytes()[..], &request.body.wire].concat();
+            lengths.send(expected.len()).expect("the server waits");
+            bench.feeder.offer(Arc::new(request));
+            bench.feeder.flush();
+            let got = seen.recv_timeout(LONG).expect("a request");
+            assert_eq!(text(&got), text(&expected), "{name}");
+            let answer = answered(bench.next());
+            assert_eq!(answer.response.head.status(), 200, "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 1000, "{count}");
+    bench.finish();
+}
+
+/// The whole requests in a capture, but for tunnels; as far as the file can be read.
+fn whole_requests(name: &str, file: Vec<u8>) -> Vec<Request> {
+    let mut tap = Tap::new(TapConfig::default());
+    let mut events = Vec::new();
+    if let Ok(mut source) = FileSource::from_reader(Box::new(io::Cursor::new(file)), name) {
+        while let Ok(Some(packet)) = source.next_packet() {
+            tap.packet(&packet);
+            events.extend(std::iter::from_fn(|| tap.poll()));
+        }
+    }
+    tap.finish();
+    events.extend(std::iter::from_fn(|| tap.poll()));
+    events
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Request(request) => Some((*request).clone()),
+            _ => None,
+        })
+        .filter(|request| request.completeness.is_whole() && request.head.method() != b"CONNECT")
+        .map(|request| Request {
+            connection: ConnectionId(1),
+            ..request
+        })
+        .collect()
 }
 
 #[test]
