@@ -1,5 +1,98 @@
 //! Recordings: the formats that exchanges and packets are written to and read back from.
+//!
+//! | extension | holds | written | read |
+//! |---|---|---|---|
+//! | `.pcap` | packets | [`Writer`] | [`crate::capture`](crate) |
+//! | `.gor` | messages, as GoReplay writes them | [`Writer`] | [`Reader`] |
+//! | `.jsonl` | exchanges, losslessly | [`Writer`] | [`Reader`] |
+//! | `.har` | exchanges, for browsers and their tools | [`Writer`] | [`Reader`] |
+//!
+//! Each may be gzipped (`.gz` behind the extension). `docs/formats.md` describes them.
 
+mod damage;
+pub mod gor;
+mod har;
+mod input;
 mod json;
 pub mod jsonl;
+mod message;
+mod output;
+pub mod pcap;
+mod reader;
+mod rebuild;
 pub(crate) mod rfc3339;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use self::damage::Damage;
+pub use self::input::{Format, Input, detect};
+pub use self::reader::Reader;
+pub use self::writer::{Options, Writer};
+
+/// What is wrong with a recording as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file to be written is there already.
+    #[error("{}: the file exists already; give --force to replace it", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be created.
+    #[error("{}: cannot create the file: {source}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Writing failed; what was written before is readable.
+    #[error("{}: writing failed: {source}; what was written before is readable", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file's name does not say in which format to write.
+    #[error(
+        "{}: the name does not say which format to write; end it in .pcap, .gor, .jsonl or .har, and in .gz behind that to compress",
+        path.display()
+    )]
+    NoFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The format cannot be written to a stream.
+    #[error(
+        "{format} cannot be written to the standard output; give a file name, or write .jsonl or .gor"
+    )]
+    NotAStream {
+        /// The format.
+        format: Format,
+    },
+    /// The file cannot be opened or read.
+    #[error("{}: cannot read the file: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds none of the known formats.
+    #[error("{}: not a recording (.pcap, .pcapng, .gor, .jsonl or .har): {found}", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes look like.
+        found: String,
+    },
+    /// A packet's link type differs from the first packet's; a pcap file holds one.
+    #[error("{}: a .pcap file holds packets of one link type, and this capture has several", path.display())]
+    LinkTypes {
+        /// The file.
+        path: PathBuf,
+    },
+}

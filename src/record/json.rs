@@ -80,7 +80,6 @@ pub(super) fn push_sha256(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The bytes of a latin-1 string as [`push_latin1`] wrote it; code points above U+00FF become their UTF-8 bytes.
-#[cfg(test)]
 pub(super) fn latin1_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for letter in text.chars() {

@@ -3,6 +3,8 @@
 //! `docs/exchange.schema.json` is the contract, `docs/formats.md` describes it. Bytes that are not ASCII appear as the
 //! code point of the same number (ISO 8859-1), so that a line is always valid UTF-8 and loses nothing.
 
+mod read;
+
 use std::io::{self, Write};
 
 use crate::exchange::{Completeness, Doubts, Exchange};
@@ -11,6 +13,9 @@ use crate::time::Timestamp;
 
 use super::json::{push_base64, push_latin1, push_number, push_sha256, push_text};
 use super::rfc3339;
+
+pub use self::read::Lines;
+pub(super) use self::read::reason_named;
 
 /// How much a line says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,7 +16,6 @@ pub(crate) fn format(time: Timestamp) -> String {
 }
 
 /// Reads a moment with any number of fraction digits and any offset; `None` for anything else or before 1970.
-#[cfg(test)]
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
     let mut parts = date.split('-').map(digits);
@@ -59,7 +58,6 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_secs_nanos(secs, nanos))
 }
 
-#[cfg(test)]
 fn digits(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.len() < 10 && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -83,7 +81,6 @@ fn civil(day: u64) -> (u64, u64, u64) {
 }
 
 /// The inverse of [`civil`]; `None` before 1970.
-#[cfg(test)]
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = if month <= 2 {
         year.checked_sub(1)?

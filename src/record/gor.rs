@@ -1,0 +1,161 @@
+//! The format of GoReplay: raw HTTP messages between lines of three monkeys.
+//!
+//! A record is `TYPE ID TIMESTAMP_NS LATENCY_NS`, a line feed, the message as it was on the wire, and [`SEPARATOR`]. Type
+//! 1 is a request, 2 version 1's answer, 3 a target's answer; the three share an id. The id is 24 hex digits: client port,
+//! server port, client address (its last four bytes), and eight more that tell the requests of a connection apart.
+//! Times are of the message's first byte; the latency of types 1 and 2 is the time from there to the last byte, that of
+//! type 3 the time that the target took.
+
+mod pairing;
+mod read;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::json::hex_digit;
+use super::json::push_number;
+use crate::exchange::{Endpoints, ExchangeId};
+use crate::time::Timestamp;
+
+pub(super) use self::pairing::Pairing;
+pub use self::read::Records;
+
+/// What ends every record.
+pub const SEPARATOR: &[u8] = "\n🐵🙈🙉\n".as_bytes();
+
+/// What a record holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Type 1.
+    Request,
+    /// Type 2: the answer of version 1.
+    Response,
+    /// Type 3: the answer of a target.
+    Replayed,
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// What it holds.
+    pub kind: Kind,
+    /// Ties a request to its answers. Not unique: GoReplay's ids come again over time.
+    pub id: Bytes,
+    /// When the message's first byte was captured; of type 3, when the request was sent.
+    pub time: Timestamp,
+    /// The fourth field, when it is there and not negative.
+    pub latency: Option<Duration>,
+    /// The message as it was on the wire.
+    pub payload: Bytes,
+    /// Where in the (unpacked) file the record begins, in bytes.
+    pub offset: u64,
+}
+
+/// The id of an exchange: unique among those of one connection.
+#[must_use]
+pub(super) fn id(endpoints: Endpoints, exchange: u32) -> [u8; 24] {
+    let address = match endpoints.client.ip() {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
+    let mut bytes = [0; 12];
+    bytes[..2].copy_from_slice(&endpoints.client.port().to_be_bytes());
+    bytes[2..4].copy_from_slice(&endpoints.server.port().to_be_bytes());
+    bytes[4..8].copy_from_slice(&address);
+    bytes[8..].copy_from_slice(&exchange.to_be_bytes());
+    let mut digits = [0; 24];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte)]);
+    }
+    digits
+}
+
+/// The eight digits by which a written id tells exchanges apart.
+#[must_use]
+pub(super) const fn exchange_part(id: ExchangeId) -> u32 {
+    id.0 as u32
+}
+
+/// What an id says about the connection: a number that requests of one connection share, and the connection's ends.
+///
+/// The server's address is not part of an id, so it is the unspecified one.
+#[must_use]
+pub(super) fn connection_of(id: &[u8]) -> (u64, Endpoints) {
+    let digits = id
+        .get(..16)
+        .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        .and_then(|digits| str::from_utf8(digits).ok());
+    let parsed = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let number = parsed.unwrap_or_else(|| fnv1a(id));
+    let known = parsed.unwrap_or(0);
+    let endpoints = Endpoints {
+        client: SocketAddr::new(
+            Ipv4Addr::from_bits(known as u32).into(),
+            (known >> 48) as u16,
+        ),
+        server: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), (known >> 32) as u16),
+    };
+    (number, endpoints)
+}
+
+/// Appends one record whose payload is `parts`, one after the other.
+///
+/// Gives `false`, and appends nothing, when the payload holds a line of monkeys and behind it something that every reader
+/// must take for the next record.
+#[must_use]
+pub(super) fn append_record(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    id: &[u8],
+    time: Timestamp,
+    latency: Duration,
+    parts: [&[u8]; 2],
+) -> bool {
+    let start = out.len();
+    out.extend_from_slice(match kind {
+        Kind::Request => b"1 ",
+        Kind::Response => b"2 ",
+        Kind::Replayed => b"3 ",
+    });
+    out.extend_from_slice(id);
+    out.push(b' ');
+    push_number(out, time.as_nanos());
+    out.push(b' ');
+    push_number(out, u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    out.push(b'\n');
+    let payload = out.len();
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    let end = out.len();
+    out.extend_from_slice(SEPARATOR);
+    if splits_itself(&out[payload..], end - payload) {
+        out.truncate(start);
+        return false;
+    }
+    true
+}
+
+/// Whether a reader would end the record before its separator at `end`.
+fn splits_itself(payload: &[u8], end: usize) -> bool {
+    memmem::find_iter(payload, SEPARATOR)
+        .take_while(|&at| at < end)
+        .any(|at| {
+            let line = &payload[at + SEPARATOR.len()..];
+            let line = line.split(|&byte| byte == b'\n').next().unwrap_or(line);
+            read::parse_header(line).is_some()
+        })
+}
+
+/// FNV-1a, 64 bit: for ids that are not in the usual form.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,511 @@
+//! Reading HTTP archives: our own, and those of browsers and proxies.
+
+use std::fmt;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{CREATOR, target_in};
+use crate::account::{Reason, Stage};
+use crate::exchange::{
+    Completeness, ConnectionId, Endpoints, Exchange, ExchangeId, Request, Response,
+};
+use crate::record::damage::Damage;
+use crate::record::json::latin1_bytes;
+use crate::record::jsonl::reason_named;
+use crate::record::rebuild::{self, Content, Fields};
+use crate::record::rfc3339;
+use crate::time::Timestamp;
+
+/// Reads all entries of an archive. Of a damaged one, those before the damage.
+pub(in crate::record) fn read_entries(input: impl Read) -> Vec<Result<Exchange, Damage>> {
+    let mut archive = Archive::default();
+    let mut json = serde_json::Deserializer::from_reader(input);
+    let result = LogSeed(&mut archive)
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
+    let mut connections = Connections::default();
+    let own = archive.creator == CREATOR;
+    let mut exchanges: Vec<_> = archive
+        .entries
+        .into_iter()
+        .zip(1..)
+        .map(|(entry, number)| {
+            entry
+                .exchange(number, own, &mut connections)
+                .map_err(|what| Damage::in_entry(number, what))
+        })
+        .collect();
+    if let Err(error) = result {
+        let number = exchanges.len() as u64 + 1;
+        let what = if error.is_eof() || error.is_io() {
+            format!("the archive is cut here: {error}")
+        } else {
+            format!("not an HTTP archive from here on: {error}")
+        };
+        exchanges.push(Err(Damage::in_entry(number, what)));
+    }
+    exchanges
+}
+
+#[derive(Default)]
+struct Archive {
+    creator: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    started_date_time: String,
+    #[serde(default)]
+    time: Option<f64>,
+    request: HarRequest,
+    #[serde(default)]
+    response: Option<HarResponse>,
+    #[serde(default)]
+    timings: Timings,
+    #[serde(default, rename = "serverIPAddress")]
+    server_ip_address: Option<String>,
+    #[serde(default)]
+    connection: Option<Text>,
+    #[serde(default, rename = "_client")]
+    client: Option<String>,
+    #[serde(default, rename = "_server")]
+    server: Option<String>,
+    #[serde(default, rename = "_interim")]
+    interim: Vec<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HarRequest {
+    method: String,
+    #[serde(default)]
+    url: String,
+    #[serde(default, rename = "_target")]
+    target: Option<String>,
+    #[serde(default)]
+    http_version: Option<String>,
+    #[serde(default)]
+    headers: Vec<Pair>,
+    #[serde(default)]
+    post_data: Option<PostData>,
+    #[serde(default)]
+    body_size: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct PostData {
+    text: Option<String>,
+    encoding: Option<String>,
+    #[serde(default)]
+    params: Vec<Param>,
+}
+
+#[derive(Deserialize)]
+struct Param {
+    name: String,
+    #[serde(default)]
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HarResponse {
+    #[serde(default)]
+    status: f64,
+    #[serde(default)]
+    status_text: Option<String>,
+    #[serde(default)]
+    http_version: Option<String>,
+    #[serde(default)]
+    headers: Vec<Pair>,
+    #[serde(default)]
+    content: HarContent,
+    #[serde(default, rename = "_error")]
+    error: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct HarContent {
+    size: Option<f64>,
+    text: Option<String>,
+    encoding: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// Phases in milliseconds; -1 is "does not apply".
+#[derive(Deserialize, Default)]
+struct Timings {
+    send: Option<f64>,
+    wait: Option<f64>,
+    receive: Option<f64>,
+}
+
+/// A string, or a number that some tools write in its place.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    String(String),
+    Number(u64),
+}
+
+impl Entry {
+    fn exchange(
+        self,
+        number: u64,
+        own: bool,
+        connections: &mut Connections,
+    ) -> Result<Exchange, String> {
+        let endpoints = self.endpoints();
+        let connection = connections.id(self.connection.as_ref(), endpoints);
+        let started = rfc3339::parse(&self.started_date_time).unwrap_or_default();
+        let sent = later(started, self.timings.send);
+        let answered = later(sent, self.timings.wait);
+        let received = match (self.timings.wait, self.timings.receive, self.time) {
+            (None, None, Some(total)) => later(started, Some(total)),
+            (_, receive, _) => later(answered, receive),
+        };
+
+        let method = latin1_bytes(&self.request.method);
+        let target = self.request.target_bytes();
+        let version = plain_version(self.request.http_version.as_deref()).to_owned();
+        let fields = self.request.fields(own)?;
+        let parsed = rebuild::request(&method, &target, version.as_bytes(), fields)
+            .map_err(|error| format!("the request makes no HTTP head: {error}"))?;
+        let request = Arc::new(Request {
+            id: ExchangeId(number),
+            connection,
+            endpoints,
+            first_byte: started,
+            last_byte: sent,
+            head: parsed.head,
+            body: parsed.body,
+            doubts: parsed.doubts,
+            completeness: parsed.completeness,
+        });
+        let response = match self.response {
+            Some(response) if response.status > 0.0 => {
+                let interim = self.interim;
+                let times = (answered, received);
+                Some(response.response(own, &method, times, interim)?)
+            }
+            _ => None,
+        };
+        Ok(Exchange {
+            connection,
+            endpoints,
+            request: Some(request),
+            response,
+        })
+    }
+
+    fn endpoints(&self) -> Endpoints {
+        let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let written = |text: &Option<String>| text.as_deref().and_then(|it| it.parse().ok());
+        let server = written(&self.server).unwrap_or_else(|| {
+            let ip = self.server_ip_address.as_deref();
+            let ip = ip.and_then(|ip| ip.trim_matches(['[', ']']).parse().ok());
+            SocketAddr::new(
+                ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+                port_in(&self.request.url),
+            )
+        });
+        Endpoints {
+            client: written(&self.client).unwrap_or(unknown),
+            server,
+        }
+    }
+}
+
+impl HarRequest {
+    fn target_bytes(&self) -> Vec<u8> {
+        if let Some(target) = &self.target {
+            return latin1_bytes(target);
+        }
+        let url = latin1_bytes(&self.url);
+        let end = url
+            .iter()
+            .position(|&byte| byte == b'#')
+            .unwrap_or(url.len());
+        let url = &url[..end];
+        if self.method == "CONNECT" {
+            return authority_in(url).to_vec();
+        }
+        let target = target_in(url);
+        // `http://host?query` asks for `/?query`.
+        match url.iter().position(|&byte| byte == b'?') {
+            Some(at) if target == b"/" && at > 0 => [b"/", &url[at..]].concat(),
+            _ => target.to_vec(),
+        }
+    }
+
+    fn fields(self, own: bool) -> Result<Fields, String> {
+        let mut list = pairs(self.headers);
+        if !own && !list.iter().any(|(name, _)| is(name, "host")) {
+            let authority = list.iter().find(|(name, _)| name == b":authority");
+            let host = authority.map_or_else(
+                || authority_in(&latin1_bytes(&self.url)).to_vec(),
+                |(_, value)| value.clone(),
+            );
+            list.insert(0, (b"Host".to_vec(), host));
+        }
+        let content = match self.post_data {
+            Some(data) => match data.text {
+                Some(text) => decode(text, data.encoding.as_deref())?,
+                None if data.params.is_empty() => Content::of_unrecorded(&list),
+                None => Content::Known(form(&data.params)),
+            },
+            None if self.body_size.is_some_and(|size| size > 0.0) => Content::Unknown,
+            None if own => Content::Empty,
+            None => Content::of_unrecorded(&list),
+        };
+        Ok(Fields { list, content })
+    }
+}
+
+impl HarResponse {
+    fn response(
+        self,
+        own: bool,
+        method: &[u8],
+        (first_byte, last_byte): (Timestamp, Timestamp),
+        interim: Vec<u16>,
+    ) -> Result<Response, String> {
+        let mut list = pairs(self.headers);
+        if !own {
+            // Archives hold the decoded text, beside the fields of the encoded one.
+            list.retain(|(name, _)| !is(name, "content-encoding"));
+        }
+        let content = match self.content.text {
+            _ if self.error.is_some() => Content::Unknown,
+            Some(text) => decode(text, self.content.encoding.as_deref())?,
+            None if self.content.size.is_some_and(|size| size > 0.0) => Content::Unknown,
+            None if own => Content::Empty,
+            None => Content::of_unrecorded(&list),
+        };
+        let version = plain_version(self.http_version.as_deref());
+        let reason = latin1_bytes(self.status_text.as_deref().unwrap_or(""));
+        let mut parsed = rebuild::response(
+            version.as_bytes(),
+            self.status as u16,
+            &reason,
+            Fields { list, content },
+            Some(method),
+        )
+        .map_err(|error| format!("the response makes no HTTP head: {error}"))?;
+        if let Some(error) = self.error {
+            let reason = reason_named(&error, Stage::Response);
+            parsed.completeness =
+                Completeness::Incomplete(reason.unwrap_or(Reason::ResponseCutByClose));
+        }
+        Ok(Response {
+            first_byte,
+            last_byte,
+            interim,
+            head: parsed.head,
+            body: parsed.body,
+            doubts: parsed.doubts,
+            completeness: parsed.completeness,
+        })
+    }
+}
+
+/// Numbers for connections: those that the entries give, or one for each pair of ends.
+#[derive(Default)]
+struct Connections {
+    known: ahash::AHashMap<String, u64>,
+}
+
+impl Connections {
+    fn id(&mut self, given: Option<&Text>, endpoints: Endpoints) -> ConnectionId {
+        let key = match given {
+            Some(Text::Number(number)) => number.to_string(),
+            Some(Text::String(text)) if !text.is_empty() => text.clone(),
+            _ => format!("{} {}", endpoints.client, endpoints.server),
+        };
+        let next = self.known.len() as u64;
+        ConnectionId(*self.known.entry(key).or_insert(next))
+    }
+}
+
+fn pairs(headers: Vec<Pair>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    headers
+        .into_iter()
+        .map(|pair| (latin1_bytes(&pair.name), latin1_bytes(&pair.value)))
+        .collect()
+}
+
+fn decode(text: String, encoding: Option<&str>) -> Result<Content, String> {
+    match encoding {
+        Some("base64") => STANDARD
+            .decode(text)
+            .map(Content::Known)
+            .map_err(|error| format!("a body is no base64: {error}")),
+        _ => Ok(Content::Known(text.into_bytes())),
+    }
+}
+
+/// Form parameters as a browser sends them (`application/x-www-form-urlencoded`); they are recorded encoded.
+fn form(params: &[Param]) -> Vec<u8> {
+    let pairs: Vec<String> = params
+        .iter()
+        .map(|it| format!("{}={}", it.name, it.value.as_deref().unwrap_or("")))
+        .collect();
+    pairs.join("&").into_bytes()
+}
+
+/// HTTP/2 and 3 are replayed as HTTP/1.1; an empty version is HTTP/0.9's.
+fn plain_version(version: Option<&str>) -> &str {
+    match version {
+        Some("") => "",
+        Some(text)
+            if text.len() > 5
+                && text.as_bytes()[..5].eq_ignore_ascii_case(b"HTTP/")
+                && matches!(text.as_bytes()[5], b'0' | b'1') =>
+        {
+            text
+        }
+        _ => "HTTP/1.1",
+    }
+}
+
+fn later(time: Timestamp, millis: Option<f64>) -> Timestamp {
+    let nanos = millis.unwrap_or(0.0).max(0.0) * 1e6;
+    time.after(std::time::Duration::from_nanos(nanos.round() as u64))
+}
+
+fn is(name: &[u8], known: &str) -> bool {
+    name.eq_ignore_ascii_case(known.as_bytes())
+}
+
+fn authority_in(url: &[u8]) -> &[u8] {
+    let start = memchr::memmem::find(url, b"://").map_or(0, |at| at + 3);
+    let rest = &url[start..];
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+    let authority = &rest[..end.unwrap_or(rest.len())];
+    match authority.iter().rposition(|&byte| byte == b'@') {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    }
+}
+
+fn port_in(url: &str) -> u16 {
+    let authority = authority_in(url.as_bytes());
+    let digits = authority
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (host, port) = authority.split_at(authority.len() - digits);
+    let default = if url.starts_with("https:") || url.starts_with("wss:") {
+        443
+    } else {
+        80
+    };
+    if !host.ends_with(b":") {
+        return default;
+    }
+    str::from_utf8(port)
+        .ok()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Reads the outermost object, whose `log` holds everything.
+struct LogSeed<'a>(&'a mut Archive);
+
+impl<'de> DeserializeSeed<'de> for LogSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(ObjectVisitor {
+            archive: self.0,
+            in_log: false,
+        })
+    }
+}
+
+struct ObjectVisitor<'a> {
+    archive: &'a mut Archive,
+    in_log: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for ObjectVisitor<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with \"log\" in it")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        #[derive(Deserialize)]
+        struct Creator {
+            #[serde(default)]
+            name: String,
+        }
+        while let Some(key) = map.next_key::<String>()? {
+            match (self.in_log, key.as_str()) {
+                (false, "log") => map.next_value_seed(ObjectVisitor {
+                    archive: self.archive,
+                    in_log: true,
+                })?,
+                (true, "creator") => self.archive.creator = map.next_value::<Creator>()?.name,
+                (true, "entries") => map.next_value_seed(EntriesSeed(&mut self.archive.entries))?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads entries one by one, so that those before a damage are kept.
+struct EntriesSeed<'a>(&'a mut Vec<Entry>);
+
+impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntriesSeed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(entry) = seq.next_element()? {
+            self.0.push(entry);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Opening recordings to be read: what they are is told by their content first, by their name second.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::RecordError;
+use super::gor::SEPARATOR;
+
+/// A recording format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Packets, in libpcap's format.
+    Pcap,
+    /// Packets, in the format of Wireshark; only read.
+    PcapNg,
+    /// Messages, in GoReplay's format.
+    Gor,
+    /// Exchanges, one JSON object a line.
+    Jsonl,
+    /// Exchanges, as an HTTP archive.
+    Har,
+}
+
+impl Format {
+    /// The format that a file name asks for, and whether gzipped.
+    #[must_use]
+    pub fn of_name(name: &Path) -> Option<(Self, bool)> {
+        let name = name.file_name()?.to_str()?.to_ascii_lowercase();
+        let (name, gzip) = match name.strip_suffix(".gz") {
+            Some(name) => (name, true),
+            None => (&name[..], false),
+        };
+        let format = match name.rsplit_once('.')?.1 {
+            "pcap" | "cap" => Self::Pcap,
+            "pcapng" => Self::PcapNg,
+            "gor" => Self::Gor,
+            "jsonl" | "ndjson" => Self::Jsonl,
+            "har" => Self::Har,
+            _ => return None,
+        };
+        Some((format, gzip))
+    }
+
+    /// Whether it holds packets rather than messages.
+    #[must_use]
+    pub const fn holds_packets(self) -> bool {
+        matches!(self, Self::Pcap | Self::PcapNg)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcap => ".pcap",
+            Self::PcapNg => ".pcapng",
+            Self::Gor => ".gor",
+            Self::Jsonl => ".jsonl",
+            Self::Har => ".har",
+        })
+    }
+}
+
+/// The format of a file whose (unpacked) content begins with `first` and that is called `name`.
+#[must_use]
+pub fn detect(first: &[u8], name: &Path) -> Option<Format> {
+    match first.get(..4) {
+        Some([0xa1, 0xb2, 0xc3, 0xd4] | [0xd4, 0xc3, 0xb2, 0xa1])
+        | Some([0xa1, 0xb2, 0x3c, 0x4d] | [0x4d, 0x3c, 0xb2, 0xa1])
+        | Some([0xa1, 0xb2, 0xcd, 0x34] | [0x34, 0xcd, 0xb2, 0xa1]) => return Some(Format::Pcap),
+        Some([0x0a, 0x0d, 0x0d, 0x0a]) => return Some(Format::PcapNg),
+        _ => {}
+    }
+    let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    let text = text.trim_ascii_start();
+    if let Some(members) = text.strip_prefix(b"{") {
+        let by_name = Format::of_name(name).map(|(format, _)| format);
+        let is_har =
+            members.trim_ascii_start().starts_with(b"\"log\"") || by_name == Some(Format::Har);
+        return Some(if is_har { Format::Har } else { Format::Jsonl });
+    }
+    let is_gor =
+        matches!(text, [b'1'..=b'3', b' ', ..]) || text.starts_with(SEPARATOR.trim_ascii());
+    if is_gor {
+        return Some(Format::Gor);
+    }
+    // An empty file, or one whose beginning is damaged, is what its name says.
+    Format::of_name(name)
+        .map(|(format, _)| format)
+        .filter(|format| {
+            matches!(format, Format::Gor | Format::Jsonl | Format::Har)
+                && (text.is_empty() || *format != Format::Har)
+        })
+}
+
+/// A recording that was opened and recognised.
+pub struct Input {
+    path: PathBuf,
+    format: Format,
+    content: Box<dyn Read + Send>,
+}
+
+impl Input {
+    /// Opens `path`; `-` is the standard input. Gzip is recognised by content, several members too.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or holds none of the known formats.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let raw: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+            Box::new(io::stdin())
+        } else {
+            let file = File::open(path).map_err(|source| RecordError::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+            Box::new(file)
+        };
+        Self::from_reader(raw, path)
+    }
+
+    /// Recognises what `raw` holds; `path` is its name.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_reader(raw: Box<dyn Read + Send>, path: &Path) -> Result<Self, RecordError> {
+        let open = |source| RecordError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let (first, raw) = peek(raw).map_err(open)?;
+        let (first, content) = if first.starts_with(&[0x1f, 0x8b]) {
+            peek(Box::new(MultiGzDecoder::new(BufReader::new(raw)))).map_err(open)?
+        } else {
+            (first, raw)
+        };
+        match detect(&first, path) {
+            Some(format) => Ok(Self {
+                path: path.to_owned(),
+                format,
+                content,
+            }),
+            None => Err(RecordError::Unknown {
+                path: path.to_owned(),
+                found: if first.is_empty() {
+                    "it is empty".to_owned()
+                } else {
+                    let shown = &first[..first.len().min(16)];
+                    format!("it begins with \"{}\"", shown.escape_ascii())
+                },
+            }),
+        }
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Its content from the first byte on, unpacked.
+    #[must_use]
+    pub fn into_content(self) -> Box<dyn Read + Send> {
+        self.content
+    }
+
+    pub(super) fn into_buffered(self) -> Box<dyn BufRead + Send> {
+        Box::new(BufReader::with_capacity(64 << 10, self.content))
+    }
+}
+
+/// The first bytes, and a reader that gives them once more.
+fn peek(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let mut first = Vec::with_capacity(PEEK as usize);
+    // A file that breaks off this early is still shown as far as it goes: the error comes again at the next read.
+    match reader.by_ref().take(PEEK).read_to_end(&mut first) {
+        Err(error) if first.is_empty() => return Err(error),
+        _ => {}
+    }
+    let again = Cursor::new(first.clone()).chain(reader);
+    Ok((first, Box::new(again)))
+}
+
+/// Enough to tell every format.
+const PEEK: u64 = 512;

@@ -1,0 +1,300 @@
+//! The file behind a recording: created with care, written in whole records, readable whatever happens.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::RecordError;
+
+/// A file, or the standard output, that takes whole records.
+///
+/// Records are collected and written together. When a write fails, a plain file is cut back to the end of the last record that
+/// fitted; of a gzipped one, everything up to the last flush can be unpacked.
+pub(super) struct Output {
+    path: PathBuf,
+    sink: Sink,
+    /// Records that are not written yet.
+    pending: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// How much of `pending` is the beginning of the file, which belongs to no record.
+    preamble: usize,
+    /// What closes the file; written at every flush, and over again by the next records.
+    footer: &'static [u8],
+    failed: Option<(io::ErrorKind, String)>,
+}
+
+enum Sink {
+    File {
+        file: File,
+        /// Bytes of whole records in it.
+        written: u64,
+        /// Whether what the file held before is still to be thrown away.
+        truncate: bool,
+        is_regular: bool,
+    },
+    Gzip(GzEncoder<File>),
+    Stream(io::Stdout),
+}
+
+/// How many records a write has brought to the file, or has lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) written: u64,
+    pub(super) lost: u64,
+}
+
+impl Output {
+    /// Creates the file; one that exists is refused without `force`, and with it keeps its content until the first write.
+    ///
+    /// Devices and pipes have no content to lose.
+    pub(super) fn create(
+        path: &Path,
+        force: bool,
+        gzip: bool,
+        footer: &'static [u8],
+    ) -> Result<Self, RecordError> {
+        let refused = |source: io::Error| {
+            let path = path.to_owned();
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                RecordError::Exists { path }
+            } else {
+                RecordError::Create { path, source }
+            }
+        };
+        let is_special = path
+            .metadata()
+            .is_ok_and(|it| !it.is_file() && !it.is_dir());
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if force || is_special {
+            options.create(true).truncate(false);
+        } else {
+            options.create_new(true);
+        }
+        let file = options.open(path).map_err(refused)?;
+        let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let sink = if gzip {
+            if is_regular {
+                file.set_len(0).map_err(refused)?;
+            }
+            Sink::Gzip(GzEncoder::new(file, Compression::fast()))
+        } else {
+            Sink::File {
+                file,
+                written: 0,
+                truncate: is_regular,
+                is_regular,
+            }
+        };
+        Ok(Self::new(path, sink, footer))
+    }
+
+    /// The standard output.
+    pub(super) fn stdout() -> Self {
+        Self::new(Path::new("-"), Sink::Stream(io::stdout()), b"")
+    }
+
+    fn new(path: &Path, sink: Sink, footer: &'static [u8]) -> Self {
+        Self {
+            path: path.to_owned(),
+            sink,
+            pending: Vec::with_capacity(BATCH + 4096),
+            ends: Vec::new(),
+            preamble: 0,
+            footer,
+            failed: None,
+        }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes what begins the file, before the first record.
+    pub(super) fn preamble(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.preamble = self.pending.len();
+    }
+
+    /// Takes a record, whole when `append` returns true, and writes when enough have come.
+    ///
+    /// The outer result is of the writing; the inner bool is what `append` said.
+    pub(super) fn record(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> (bool, Progress, Result<(), RecordError>) {
+        if self.failed.is_some() {
+            let lost = Progress {
+                written: 0,
+                lost: 1,
+            };
+            return (true, lost, Err(self.failure()));
+        }
+        let start = self.pending.len();
+        if !append(&mut self.pending) {
+            self.pending.truncate(start);
+            return (false, Progress::default(), Ok(()));
+        }
+        self.ends.push(self.pending.len());
+        if self.pending.len() < BATCH {
+            return (true, Progress::default(), Ok(()));
+        }
+        let (progress, result) = self.write_out();
+        (true, progress, result)
+    }
+
+    /// Brings everything taken so far to the file, in a form that can be read now.
+    pub(super) fn flush(&mut self) -> (Progress, Result<(), RecordError>) {
+        let (progress, result) = self.write_out();
+        let result = result.and_then(|()| {
+            let flushed = match &mut self.sink {
+                Sink::File { file, .. } => close_for_now(file, self.footer),
+                // A sync flush: everything so far can be unpacked.
+                Sink::Gzip(encoder) => encoder.flush(),
+                Sink::Stream(stream) => stream.flush(),
+            };
+            flushed.map_err(|error| self.fail(&error))
+        });
+        (progress, result)
+    }
+
+    /// Flushes and closes.
+    pub(super) fn finish(mut self) -> (Progress, Result<(), RecordError>) {
+        let (progress, result) = self.flush();
+        let result = result.and_then(|()| {
+            let Sink::Gzip(encoder) = &mut self.sink else {
+                return Ok(());
+            };
+            let finished = encoder
+                .write_all(self.footer)
+                .and_then(|()| encoder.try_finish())
+                .and_then(|()| encoder.get_mut().flush());
+            finished.map_err(|error| self.fail(&error))
+        });
+        (progress, result)
+    }
+
+    /// Writes the records taken so far, without making them durable.
+    fn write_out(&mut self) -> (Progress, Result<(), RecordError>) {
+        let count = self.ends.len() as u64;
+        if self.failed.is_some() {
+            self.pending.clear();
+            self.ends.clear();
+            let lost = Progress {
+                written: 0,
+                lost: count,
+            };
+            return (lost, Err(self.failure()));
+        }
+        let mut reached = 0;
+        let result = match &mut self.sink {
+            Sink::File {
+                file,
+                written,
+                truncate,
+                is_regular,
+            } => {
+                let mut result = if std::mem::take(truncate) {
+                    file.set_len(0)
+                } else {
+                    Ok(())
+                };
+                if result.is_ok() {
+                    (reached, result) = write_counted(file, &self.pending);
+                }
+                if result.is_err() {
+                    reached = whole_records(self.preamble, &self.ends, reached);
+                    if *is_regular {
+                        // Best effort: on failure the tail stays torn, which readers report and survive.
+                        let end = *written + reached as u64;
+                        let footer: &[u8] = if end == 0 { b"" } else { self.footer };
+                        let _ = file
+                            .set_len(end)
+                            .and_then(|()| file.seek(SeekFrom::Start(end)))
+                            .and_then(|_| file.write_all(footer));
+                    }
+                }
+                *written += reached as u64;
+                result
+            }
+            Sink::Gzip(encoder) => encoder.write_all(&self.pending),
+            Sink::Stream(stream) => stream.write_all(&self.pending),
+        };
+        let progress = match &result {
+            Ok(()) => Progress {
+                written: count,
+                lost: 0,
+            },
+            Err(_) => {
+                let written = self.ends.iter().filter(|&&end| end <= reached).count() as u64;
+                Progress {
+                    written,
+                    lost: count - written,
+                }
+            }
+        };
+        self.pending.clear();
+        self.ends.clear();
+        self.preamble = 0;
+        (progress, result.map_err(|error| self.fail(&error)))
+    }
+
+    fn fail(&mut self, error: &io::Error) -> RecordError {
+        self.failed = Some((error.kind(), error.to_string()));
+        self.failure()
+    }
+
+    fn failure(&self) -> RecordError {
+        let (kind, text) = self
+            .failed
+            .clone()
+            .unwrap_or((io::ErrorKind::Other, String::new()));
+        RecordError::Write {
+            path: self.path.clone(),
+            source: io::Error::new(kind, text),
+        }
+    }
+}
+
+/// Writes a footer and goes back to before it.
+fn close_for_now(file: &mut File, footer: &[u8]) -> io::Result<()> {
+    if footer.is_empty() {
+        return Ok(());
+    }
+    file.write_all(footer)?;
+    match i64::try_from(footer.len()) {
+        Ok(len) => file.seek(SeekFrom::Current(-len)).map(|_| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Writes all of `bytes`; tells how many were written when not all were.
+fn write_counted(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut at = 0;
+    while at < bytes.len() {
+        match file.write(&bytes[at..]) {
+            Ok(0) => return (at, Err(io::ErrorKind::WriteZero.into())),
+            Ok(written) => at += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (at, Err(error)),
+        }
+    }
+    (at, Ok(()))
+}
+
+/// How far the last record reaches that lies within `reached` bytes.
+fn whole_records(preamble: usize, ends: &[usize], reached: usize) -> usize {
+    let ends = std::iter::once(&preamble).chain(ends);
+    ends.copied()
+        .take_while(|&end| end <= reached)
+        .last()
+        .unwrap_or(0)
+}
+
+/// Bytes that are written together.
+const BATCH: usize = 64 << 10;

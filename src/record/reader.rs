@@ -1,0 +1,332 @@
+//! Reading recordings back into the events that a capture gives.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use tracing::warn;
+
+use super::damage::Damage;
+use super::gor::{Kind, Pairing, Record, Records};
+use super::input::{Format, Input};
+use super::jsonl::Lines;
+use super::{RecordError, har};
+use crate::exchange::{ConnectionId, Event, Exchange, ExchangeId};
+use crate::time::Timestamp;
+
+/// Reads recordings of messages (`.gor`, `.jsonl`, `.har`), several as if they were one, in the order of time.
+///
+/// Order is restored over 512 records of each file; of the same time, a request comes before a response, and an
+/// earlier file before a later one. Identifiers are given anew, so that they are unique over all files. What cannot be used
+/// is skipped, reported, and counted; everything else is read.
+pub struct Reader {
+    sources: Vec<Source>,
+    pairing: Pairing,
+    ids: Ids,
+    events: VecDeque<Event>,
+    damage: Vec<(PathBuf, Damage)>,
+    damaged: u64,
+    ended: bool,
+}
+
+impl Reader {
+    /// Reads the given files; `-` is the standard input.
+    ///
+    /// # Errors
+    /// When one cannot be opened, is none of the known formats, or holds packets.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, RecordError> {
+        let inputs: Result<Vec<_>, _> = paths.iter().map(|path| Input::open(path)).collect();
+        Self::new(inputs?)
+    }
+
+    /// Reads inputs that are open already.
+    ///
+    /// # Errors
+    /// When one holds packets: those are for [`crate::capture`](crate).
+    pub fn new(inputs: Vec<Input>) -> Result<Self, RecordError> {
+        let sources: Result<Vec<_>, _> = inputs.into_iter().map(Source::new).collect();
+        Ok(Self {
+            sources: sources?,
+            pairing: Pairing::default(),
+            ids: Ids::default(),
+            events: VecDeque::new(),
+            damage: Vec::new(),
+            damaged: 0,
+            ended: false,
+        })
+    }
+
+    /// What could not be used, the first hundred of it, by file.
+    #[must_use]
+    pub fn damage(&self) -> &[(PathBuf, Damage)] {
+        &self.damage
+    }
+
+    /// How many pieces could not be used.
+    #[must_use]
+    pub const fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Makes events of the next entry; `false` when there is none.
+    fn advance(&mut self) -> bool {
+        let mut next: Option<(usize, (Timestamp, u8))> = None;
+        for at in 0..self.sources.len() {
+            let source = &mut self.sources[at];
+            while let Some(damage) = source.fill() {
+                let path = source.path.clone();
+                note(&mut self.damage, &mut self.damaged, path, damage);
+            }
+            let Some(first) = source.queue.peek() else {
+                continue;
+            };
+            if next.is_none_or(|(_, key)| first.key < key) {
+                next = Some((at, first.key));
+            }
+        }
+        let Some((at, _)) = next else {
+            return false;
+        };
+        let source = &mut self.sources[at];
+        let Some(entry) = source.queue.pop() else {
+            return false;
+        };
+        source.held -= entry.entry.size();
+        match entry.entry {
+            Entry::Record(record) => {
+                if let Err(damage) = self.pairing.push(record, &mut self.ids, &mut self.events) {
+                    let path = source.path.clone();
+                    note(&mut self.damage, &mut self.damaged, path, damage);
+                }
+            }
+            Entry::Exchange(exchange) => self.ids.exchange_events(at, *exchange, &mut self.events),
+        }
+        true
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if self.ended {
+                return None;
+            }
+            if !self.advance() {
+                self.ended = true;
+                self.pairing.finish(&mut self.events);
+            }
+        }
+    }
+}
+
+fn note(list: &mut Vec<(PathBuf, Damage)>, count: &mut u64, path: PathBuf, damage: Damage) {
+    *count += 1;
+    if list.len() < MAX_NOTED {
+        warn!("{}: {damage}", path.display());
+        list.push((path, damage));
+    }
+}
+
+/// One file, read ahead.
+struct Source {
+    path: PathBuf,
+    entries: Entries,
+    /// The earliest is on top.
+    queue: BinaryHeap<Queued>,
+    /// Bytes in the queue.
+    held: usize,
+    taken: u64,
+    ended: bool,
+}
+
+enum Entries {
+    Gor(Box<Records<Box<dyn std::io::Read + Send>>>),
+    Jsonl(Lines<Box<dyn std::io::BufRead + Send>>),
+    Har(std::vec::IntoIter<Result<Exchange, Damage>>),
+}
+
+impl Source {
+    fn new(input: Input) -> Result<Self, RecordError> {
+        let path = input.path().to_owned();
+        let entries = match input.format() {
+            Format::Gor => Entries::Gor(Box::new(Records::new(input.into_content()))),
+            Format::Jsonl => Entries::Jsonl(Lines::new(input.into_buffered())),
+            Format::Har => Entries::Har(har::read_entries(input.into_buffered()).into_iter()),
+            Format::Pcap | Format::PcapNg => {
+                return Err(RecordError::Unknown {
+                    path,
+                    found: "it holds packets".to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            path,
+            entries,
+            queue: BinaryHeap::new(),
+            held: 0,
+            taken: 0,
+            ended: false,
+        })
+    }
+
+    /// Reads ahead; stops at damage.
+    fn fill(&mut self) -> Option<Damage> {
+        while !self.ended
+            && (self.queue.is_empty()
+                || self.queue.len() < READ_AHEAD && self.held < READ_AHEAD_BYTES)
+        {
+            let next = match &mut self.entries {
+                Entries::Gor(records) => records.next_record().map(|it| it.map(Entry::Record)),
+                Entries::Jsonl(lines) => lines
+                    .next_exchange()
+                    .map(|it| it.map(|exchange| Entry::Exchange(Box::new(exchange)))),
+                Entries::Har(entries) => entries
+                    .next()
+                    .map(|it| it.map(|exchange| Entry::Exchange(Box::new(exchange)))),
+            };
+            match next {
+                None => self.ended = true,
+                Some(Err(damage)) => return Some(damage),
+                Some(Ok(entry)) => {
+                    self.held += entry.size();
+                    self.taken += 1;
+                    self.queue.push(Queued {
+                        key: entry.key(),
+                        number: self.taken,
+                        entry,
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
+enum Entry {
+    Record(Record),
+    Exchange(Box<Exchange>),
+}
+
+impl Entry {
+    /// What the order goes by: time, then requests before responses.
+    fn key(&self) -> (Timestamp, u8) {
+        match self {
+            Self::Record(record) => (
+                record.time,
+                match record.kind {
+                    Kind::Request => 0,
+                    Kind::Response => 1,
+                    Kind::Replayed => 2,
+                },
+            ),
+            Self::Exchange(exchange) => match (&exchange.request, &exchange.response) {
+                (Some(request), _) => (request.first_byte, 0),
+                (None, Some(response)) => (response.first_byte, 1),
+                (None, None) => (Timestamp::ZERO, 1),
+            },
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Record(record) => record.payload.len(),
+            Self::Exchange(exchange) => {
+                let request = exchange.request.as_ref();
+                request.map_or(0, |it| it.body.wire.len())
+                    + exchange
+                        .response
+                        .as_ref()
+                        .map_or(0, |it| it.body.wire.len())
+            }
+        }
+    }
+}
+
+/// An entry in the heap; the greatest is the earliest.
+struct Queued {
+    key: (Timestamp, u8),
+    number: u64,
+    entry: Entry,
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.key, other.number).cmp(&(self.key, self.number))
+    }
+}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Queued {}
+
+/// Hands out identifiers.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    exchanges: u64,
+    connections: AHashMap<(Option<usize>, u64), ConnectionId>,
+}
+
+impl Ids {
+    pub(super) fn exchange(&mut self) -> ExchangeId {
+        self.exchanges += 1;
+        ExchangeId(self.exchanges)
+    }
+
+    /// The connection that all `.gor` ids with that number share, in whatever file.
+    pub(super) fn gor_connection(&mut self, number: u64) -> ConnectionId {
+        self.connection((None, number))
+    }
+
+    fn connection(&mut self, key: (Option<usize>, u64)) -> ConnectionId {
+        let next = ConnectionId(self.connections.len() as u64 + 1);
+        *self.connections.entry(key).or_insert(next)
+    }
+
+    /// Names an exchange of the file at that place anew, and takes it apart.
+    fn exchange_events(&mut self, file: usize, exchange: Exchange, events: &mut VecDeque<Event>) {
+        let connection = self.connection((Some(file), exchange.connection.0));
+        let Some(request) = exchange.request else {
+            events.extend(exchange.response.map(|response| Event::Orphan {
+                connection,
+                endpoints: exchange.endpoints,
+                response,
+            }));
+            return;
+        };
+        let id = self.exchange();
+        let mut request = Arc::unwrap_or_clone(request);
+        request.id = id;
+        request.connection = connection;
+        events.push_back(Event::Request(Arc::new(request)));
+        events.push_back(match exchange.response {
+            Some(response) => Event::Response { id, response },
+            None => Event::Unanswered { id },
+        });
+    }
+}
+
+/// Entries of each file over which order is restored.
+const READ_AHEAD: usize = 512;
+
+/// Bytes of entries over which order is restored.
+const READ_AHEAD_BYTES: usize = 32 << 20;
+
+/// Damage that is listed; more is only counted.
+const MAX_NOTED: usize = 100;

@@ -1,0 +1,350 @@
+//! Writing recordings.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::output::{Output, Progress};
+use super::pcap::{self, Synthesis};
+use super::{Format, RecordError, gor, har, jsonl};
+use crate::account::{Account, Counter, Reason};
+use crate::exchange::{Exchange, Request};
+use crate::time::Timestamp;
+use crate::wire::{LinkType, Packet};
+
+/// How to create a recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Replace a file that exists.
+    pub force: bool,
+    /// The format, when the name does not say it (the standard output: `.jsonl` unless told).
+    pub format: Option<Format>,
+    /// The snap length that a `.pcap` file names; 0 is the longest that readers take, 262144.
+    pub snap_length: u32,
+}
+
+/// Writes one recording.
+///
+/// Exchanges or messages that were offered end in exactly one of `records_written` and a reason of the record stage.
+pub struct Writer {
+    output: Output,
+    format: Writing,
+    account: Account,
+}
+
+/// A format that is being written.
+enum Writing {
+    Pcap {
+        /// The link type of the file, told by the first packet.
+        link: Option<LinkType>,
+        snap_length: u32,
+        synthesis: Synthesis,
+    },
+    Gor {
+        orphans: u32,
+    },
+    Jsonl,
+    Har {
+        empty: bool,
+    },
+}
+
+impl Writer {
+    /// Creates the file at `path`, in the format that its name says; `-` is the standard output.
+    ///
+    /// # Errors
+    /// When the name says no format, the file exists and `force` is not given, or it cannot be created.
+    pub fn create(path: &Path, options: Options) -> Result<Self, RecordError> {
+        let is_stdout = path.as_os_str() == "-";
+        let named = Format::of_name(path);
+        let format = match options.format.or(named.map(|(format, _)| format)) {
+            Some(Format::PcapNg) | None if !is_stdout => {
+                return Err(RecordError::NoFormat {
+                    path: path.to_owned(),
+                });
+            }
+            Some(format) => format,
+            None => Format::Jsonl,
+        };
+        let footer = if format == Format::Har {
+            har::FOOTER
+        } else {
+            b""
+        };
+        let mut output = if is_stdout {
+            if !matches!(format, Format::Gor | Format::Jsonl) {
+                return Err(RecordError::NotAStream { format });
+            }
+            Output::stdout()
+        } else {
+            let gzip = named.is_some_and(|(_, gzip)| gzip)
+                || path
+                    .extension()
+                    .is_some_and(|it| it.eq_ignore_ascii_case("gz"));
+            Output::create(path, options.force, gzip, footer)?
+        };
+        let format = match format {
+            Format::Pcap | Format::PcapNg => Writing::Pcap {
+                link: None,
+                snap_length: match options.snap_length {
+                    0 => pcap::MAX_SNAP_LENGTH,
+                    length => length,
+                },
+                synthesis: Synthesis::default(),
+            },
+            Format::Gor => Writing::Gor { orphans: 0 },
+            Format::Jsonl => Writing::Jsonl,
+            Format::Har => {
+                output.preamble(&har::header());
+                Writing::Har { empty: true }
+            }
+        };
+        Ok(Self {
+            output,
+            format,
+            account: Account::new(),
+        })
+    }
+
+    /// What it writes.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        match self.format {
+            Writing::Pcap { .. } => Format::Pcap,
+            Writing::Gor { .. } => Format::Gor,
+            Writing::Jsonl => Format::Jsonl,
+            Writing::Har { .. } => Format::Har,
+        }
+    }
+
+    /// Records an exchange: as messages in `.gor`, as made-up packets in `.pcap`.
+    ///
+    /// Of a message that is not whole, `.gor`, `.har` and `.pcap` cannot say so: it is left out and counted.
+    ///
+    /// # Errors
+    /// When writing failed, now or before.
+    pub fn exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+        match &mut self.format {
+            Writing::Gor { .. } => return self.gor_exchange(exchange),
+            Writing::Pcap { .. } => return self.pcap_exchange(exchange),
+            Writing::Jsonl => {}
+            Writing::Har { empty } => {
+                let comma = !*empty;
+                return self.record(|out| {
+                    if comma {
+                        out.push(b',');
+                    }
+                    har::append_entry(out, exchange)
+                });
+            }
+        }
+        self.record(|out| {
+            jsonl::append_exchange(out, exchange, jsonl::Detail::Recording);
+            true
+        })
+    }
+
+    /// Records the answer of a target to `request`, which is in the recording too. Only `.gor` can hold it; others count nothing.
+    ///
+    /// # Errors
+    /// When writing failed, now or before.
+    pub fn replayed(
+        &mut self,
+        request: &Request,
+        sent: Timestamp,
+        latency: Duration,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<(), RecordError> {
+        if !matches!(self.format, Writing::Gor { .. }) {
+            return Ok(());
+        }
+        let id = gor::id(request.endpoints, gor::exchange_part(request.id));
+        self.record(|out| {
+            gor::append_record(out, gor::Kind::Replayed, &id, sent, latency, [head, body])
+        })
+    }
+
+    /// Records a packet in a `.pcap` file; others hold none and take none.
+    ///
+    /// # Errors
+    /// When writing failed, or the packet's link type is not that of the packets before.
+    pub fn packet(&mut self, packet: &Packet<'_>) -> Result<(), RecordError> {
+        let Writing::Pcap {
+            link, snap_length, ..
+        } = &mut self.format
+        else {
+            return Ok(());
+        };
+        match *link {
+            None => {
+                *link = Some(packet.link);
+                let header = pcap::file_header(packet.link, *snap_length);
+                self.output.preamble(&header);
+            }
+            Some(link) if link != packet.link => {
+                return Err(RecordError::LinkTypes {
+                    path: self.output.path().to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+        let (_, _, result) = self.output.record(|out| {
+            pcap::append_packet(out, packet);
+            true
+        });
+        result
+    }
+
+    /// Brings everything to the file, in a form that can be read now.
+    ///
+    /// # Errors
+    /// When writing failed, now or before.
+    pub fn flush(&mut self) -> Result<(), RecordError> {
+        let (progress, result) = self.output.flush();
+        self.count(progress);
+        result
+    }
+
+    /// Closes the recording, and gives the account of its records.
+    pub fn finish(mut self) -> (Account, Result<(), RecordError>) {
+        let ended = self.end_connections();
+        let format = self.format();
+        let Self {
+            mut output,
+            format: writing,
+            mut account,
+        } = self;
+        if let Writing::Pcap {
+            link: None,
+            snap_length,
+            ..
+        } = writing
+        {
+            debug_assert_eq!(format, Format::Pcap);
+            output.preamble(&pcap::file_header(pcap::ETHERNET, snap_length));
+        }
+        let (progress, result) = output.finish();
+        count(&mut account, progress, packets(format));
+        (account, ended.and(result))
+    }
+
+    /// What happened to the records so far; those that still wait to be written are offered, and not yet written.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn gor_exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+        let mut number = exchange.id().map(gor::exchange_part);
+        let mut result = Ok(());
+        if let Some(request) = &exchange.request {
+            let id = gor::id(exchange.endpoints, gor::exchange_part(request.id));
+            let latency = request.last_byte.since(request.first_byte);
+            let parts = [&request.head.bytes()[..], &request.body.wire];
+            let whole = request.completeness.is_whole();
+            result = self.record(|out| {
+                whole
+                    && gor::append_record(
+                        out,
+                        gor::Kind::Request,
+                        &id,
+                        request.first_byte,
+                        latency,
+                        parts,
+                    )
+            });
+        }
+        let Some(response) = &exchange.response else {
+            return result;
+        };
+        if number.is_none()
+            && let Writing::Gor { orphans } = &mut self.format
+        {
+            // Counted down from the top, so that no request has the same id.
+            *orphans = orphans.wrapping_add(1);
+            number = Some(orphans.wrapping_neg());
+        }
+        let id = gor::id(exchange.endpoints, number.unwrap_or_default());
+        let latency = response.last_byte.since(response.first_byte);
+        let parts = [&response.head.bytes()[..], &response.body.wire];
+        let whole = response.completeness.is_whole();
+        result.and(self.record(|out| {
+            whole
+                && gor::append_record(
+                    out,
+                    gor::Kind::Response,
+                    &id,
+                    response.first_byte,
+                    latency,
+                    parts,
+                )
+        }))
+    }
+
+    fn pcap_exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+        let Writing::Pcap { synthesis, .. } = &mut self.format else {
+            return Ok(());
+        };
+        let mut packets = Vec::new();
+        let done = synthesis.exchange(exchange, &mut packets);
+        let result = self.packets(&packets);
+        for (there, done) in [
+            (exchange.request.is_some(), done.request),
+            (exchange.response.is_some(), done.response),
+        ] {
+            self.account.add(Counter::RecordsOffered, u64::from(there));
+            match (there, done, &result) {
+                (false, ..) => {}
+                (true, false, _) => self.account.drop(Reason::RecordIncomplete),
+                (true, true, Ok(())) => self.account.count(Counter::RecordsWritten),
+                (true, true, Err(_)) => self.account.drop(Reason::WriteFailed),
+            }
+        }
+        result
+    }
+
+    fn end_connections(&mut self) -> Result<(), RecordError> {
+        let Writing::Pcap { synthesis, .. } = &mut self.format else {
+            return Ok(());
+        };
+        let mut packets = Vec::new();
+        synthesis.finish(&mut packets);
+        self.packets(&packets)
+    }
+
+    fn packets(&mut self, packets: &[pcap::Made]) -> Result<(), RecordError> {
+        packets
+            .iter()
+            .try_for_each(|made| self.packet(&made.packet()))
+    }
+
+    /// Offers one record to the output.
+    fn record(&mut self, append: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<(), RecordError> {
+        self.account.count(Counter::RecordsOffered);
+        let (taken, progress, result) = self.output.record(append);
+        if !taken {
+            self.account.drop(Reason::RecordIncomplete);
+        } else if let Writing::Har { empty } = &mut self.format {
+            *empty = false;
+        }
+        self.count(progress);
+        result
+    }
+
+    fn count(&mut self, progress: Progress) {
+        let packets = packets(self.format());
+        count(&mut self.account, progress, packets);
+    }
+}
+
+/// Whether the records of the output are packets, which the record stage does not count.
+const fn packets(format: Format) -> bool {
+    format.holds_packets()
+}
+
+fn count(account: &mut Account, progress: Progress, packets: bool) {
+    if !packets {
+        account.add(Counter::RecordsWritten, progress.written);
+        account.drop_n(Reason::WriteFailed, progress.lost);
+    }
+}
