@@ -7,6 +7,8 @@ mod conformance;
 mod e2e;
 // Capture files beside their golden output, and what must hold for every capture however it is read.
 mod fixtures;
+// Recordings, written and read back.
+mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.
 mod replay;
 // What they share: building captures, scoring, running the program.

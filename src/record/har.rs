@@ -84,7 +84,7 @@ fn append_request(out: &mut Vec<u8>, request: &Request) {
     push_latin1(out, head.method());
     out.extend_from_slice(b",\"url\":");
     push_latin1(out, &url);
-    if target_in(&url) != head.target() {
+    if target_in(&url) != head.target() || head.target().contains(&b'#') {
         out.extend_from_slice(b",\"_target\":");
         push_latin1(out, head.target());
     }
