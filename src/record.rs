@@ -2,7 +2,7 @@
 //!
 //! | extension | holds | written | read |
 //! |---|---|---|---|
-//! | `.pcap` | packets | [`Writer`] | [`crate::capture`](crate) |
+//! | `.pcap` | packets | [`Writer`] | [`crate::capture`] |
 //! | `.gor` | messages, as GoReplay writes them | [`Writer`] | [`Reader`] |
 //! | `.jsonl` | exchanges, losslessly | [`Writer`] | [`Reader`] |
 //! | `.har` | exchanges, for browsers and their tools | [`Writer`] | [`Reader`] |

@@ -44,7 +44,7 @@ impl Reader {
     /// Reads inputs that are open already.
     ///
     /// # Errors
-    /// When one holds packets: those are for [`crate::capture`](crate).
+    /// When one holds packets: those are for [`crate::capture`].
     pub fn new(inputs: Vec<Input>) -> Result<Self, RecordError> {
         let sources: Result<Vec<_>, _> = inputs.into_iter().map(Source::new).collect();
         Ok(Self {
