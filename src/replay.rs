@@ -40,12 +40,15 @@ use tokio::sync::mpsc;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use budget::WhenFull;
-pub use config::{ConfigError, Deadlines, FieldName, HostPolicy, HostText, ReplayConfig, Tls};
+pub use config::{
+    ConfigError, Deadlines, FieldName, HostPolicy, HostText, ReplayConfig, Tls, TracePolicy,
+};
 pub use feeder::Feeder;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
 pub use schedule::Schedule;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
 
+use crate::account::Account;
 use shared::{Shared, later};
 use worker::Command;
 
@@ -151,6 +154,12 @@ impl EngineHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// What was counted so far, without the cost of a whole snapshot.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.shared.account()
     }
 
     /// What is known of the target's addresses, without the cost of a whole snapshot.

@@ -14,6 +14,8 @@ pub struct ReplayConfig {
     pub target: Target,
     /// What the target is told about the host.
     pub host: HostPolicy,
+    /// What becomes of a request's place in a distributed trace.
+    pub trace: TracePolicy,
     /// The field that marks a replay, so that it is never taken for original traffic; `None` marks nothing.
     pub marker: Option<FieldName>,
     /// Whether requests that can be read in more than one way are sent all the same.
@@ -56,6 +58,7 @@ impl ReplayConfig {
         Self {
             target,
             host: HostPolicy::Keep,
+            trace: TracePolicy::Keep,
             marker: Some(FieldName::marker()),
             replay_ambiguous: false,
             max_body: 16 << 20,
@@ -122,6 +125,31 @@ pub enum HostPolicy {
     Suffix(HostText),
     /// This.
     Set(HostText),
+}
+
+/// What becomes of `traceparent` and `tracestate` (W3C Trace Context).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TracePolicy {
+    /// They are sent as captured: the target's spans join version 1's.
+    Keep,
+    /// They are left out: the target begins a trace of its own.
+    Drop,
+    /// The trace stays, with a parent id of the replay's own, so that the two versions' spans can be told apart.
+    Child,
+}
+
+impl FromStr for TracePolicy {
+    type Err = ConfigError;
+
+    /// `keep`, `drop` or `child`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "drop" => Ok(Self::Drop),
+            "child" => Ok(Self::Child),
+            _ => Err(ConfigError::Trace(text.to_owned())),
+        }
+    }
 }
 
 /// Text that may stand in a `Host` field: printable ASCII without blanks.
@@ -218,6 +246,9 @@ pub enum ConfigError {
     /// Not a field name.
     #[error("{0:?} is not a header name")]
     FieldName(String),
+    /// Not a trace policy.
+    #[error("{0:?} is not keep, drop or child")]
+    Trace(String),
     /// Not a host.
     #[error("{0:?} is not keep, target, suffix:TEXT or a host name")]
     Host(String),

@@ -9,7 +9,7 @@ use super::budget::Refusal;
 use super::outcome::Ticket;
 use super::shared::Shared;
 use super::worker::Command;
-use super::{Outcome, Schedule, WhenFull};
+use super::{Outcome, WhenFull};
 use crate::account::Reason;
 use crate::exchange::{ConnectionId, Request};
 use crate::time::Timestamp;
@@ -36,7 +36,7 @@ impl Feeder {
 
     /// Offers a request that is due by its capture time ([`Request::last_byte`], when version 1 had all of it).
     ///
-    /// With [`Schedule::Original`] this waits until it is due; with [`WhenFull::Block`] it waits for room. Requests that
+    /// Unless the schedule is [`Schedule::Immediately`](super::Schedule::Immediately) this waits until it is due; with [`WhenFull::Block`] it waits for room. Requests that
     /// are not whole are ignored: they left at the stage `request` and were never offered.
     pub fn offer(&mut self, request: Arc<Request>) {
         let captured = request.last_byte;
@@ -56,7 +56,7 @@ impl Feeder {
         if let Some(reason) = refusal {
             return ticket.settle(Outcome::Skipped(reason));
         }
-        if due > now && matches!(self.shared.config.schedule, Schedule::Original { .. }) {
+        if due > now {
             self.flush();
             if !self.shared.budget.wait_until(due) {
                 return ticket.settle(Outcome::Skipped(Reason::Stopped));
@@ -106,7 +106,7 @@ impl Feeder {
     }
 
     fn stage(&mut self, connection: ConnectionId, command: Command) {
-        let index = usize::try_from(spread(connection) % self.inboxes.len() as u64).unwrap_or(0);
+        let index = usize::try_from(spread(connection.0) % self.inboxes.len() as u64).unwrap_or(0);
         let staged = &mut self.staged[index];
         staged.push(command);
         if staged.len() >= MOST_STAGED {
@@ -142,9 +142,9 @@ impl Drop for Feeder {
     }
 }
 
-/// A number that differs in all its bits between connections whose ids differ in one (the finaliser of SplitMix64).
-pub(super) fn spread(connection: ConnectionId) -> u64 {
-    let mut mixed = connection.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// A number whose every bit depends on every bit of `number` (the step of SplitMix64).
+pub(super) fn spread(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -7,8 +7,9 @@ use bytes::{Buf, Bytes};
 use memchr::{memchr, memmem, memrchr};
 use smallvec::SmallVec;
 
-use super::{HostPolicy, ReplayConfig};
-use crate::exchange::Request;
+use super::feeder::spread;
+use super::{HostPolicy, ReplayConfig, TracePolicy};
+use crate::exchange::{ExchangeId, Request};
 use crate::http1::RequestHead;
 
 /// What is changed in every request, made once.
@@ -16,6 +17,7 @@ use crate::http1::RequestHead;
 pub(super) struct Edits {
     base_path: Bytes,
     host: HostEdit,
+    trace: TracePolicy,
     /// A whole field line.
     marker: Option<Bytes>,
 }
@@ -41,6 +43,7 @@ impl Edits {
                     HostEdit::Set(Bytes::copy_from_slice(text.as_str().as_bytes()))
                 }
             },
+            trace: config.trace,
             marker: config
                 .marker
                 .as_ref()
@@ -48,8 +51,9 @@ impl Edits {
         }
     }
 
-    /// What goes in the place of which bytes of `head`; ranges in order, empty ones insert.
-    fn of(&self, head: &RequestHead) -> SmallVec<[(Range<usize>, Bytes); 4]> {
+    /// What goes in the place of which bytes of a request's head; ranges in order, empty ones insert.
+    fn of(&self, request: &Request) -> SmallVec<[(Range<usize>, Bytes); 4]> {
+        let head = &request.head;
         let mut edits = SmallVec::new();
         if !self.base_path.is_empty()
             && let Some(at) = path_begin(head.target())
@@ -57,18 +61,10 @@ impl Edits {
             let at = range_of(head, head.target()).start + at;
             edits.push((at..at, self.base_path.clone()));
         }
-        match &self.host {
-            HostEdit::Keep => {}
-            HostEdit::Suffix(suffix) => {
-                for value in head.fields().all("host") {
-                    let at = range_of(head, value).start + host_name_len(value);
-                    edits.push((at..at, suffix.clone()));
-                }
-            }
-            HostEdit::Set(host) => {
-                for value in head.fields().all("host") {
-                    edits.push((range_of(head, value), host.clone()));
-                }
+        if !matches!(self.host, HostEdit::Keep) || self.trace != TracePolicy::Keep {
+            let fields = head.fields();
+            for ((name, value), line) in fields.iter().zip(fields.lines()) {
+                edits.extend(self.of_field(request, name, value, line));
             }
         }
         if let Some(marker) = &self.marker {
@@ -76,6 +72,39 @@ impl Edits {
             edits.push((at..at, marker.clone()));
         }
         edits
+    }
+
+    fn of_field(
+        &self,
+        request: &Request,
+        name: &[u8],
+        value: &[u8],
+        line: Range<usize>,
+    ) -> Option<(Range<usize>, Bytes)> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        if is("host") {
+            let place = range_of(&request.head, value);
+            return match &self.host {
+                HostEdit::Keep => None,
+                HostEdit::Suffix(suffix) => {
+                    let at = place.start + host_name_len(value);
+                    Some((at..at, suffix.clone()))
+                }
+                HostEdit::Set(host) => Some((place, host.clone())),
+            };
+        }
+        match self.trace {
+            TracePolicy::Keep => None,
+            TracePolicy::Drop => {
+                (is("traceparent") || is("tracestate")).then(|| (line, Bytes::new()))
+            }
+            TracePolicy::Child if is("traceparent") => {
+                let parent = range_of(&request.head, value.get(PARENT_ID)?);
+                let child = child_of(value, request.id)?;
+                Some((parent, Bytes::from(child)))
+            }
+            TracePolicy::Child => None,
+        }
     }
 }
 
@@ -94,7 +123,7 @@ impl Outgoing {
         let head = request.head.bytes();
         let mut pieces = SmallVec::new();
         let mut copied = 0;
-        for (range, replacement) in edits.of(&request.head) {
+        for (range, replacement) in edits.of(request) {
             debug_assert!(copied <= range.start);
             if copied < range.start {
                 pieces.push(head.slice(copied..range.start));
@@ -185,6 +214,26 @@ pub(super) fn host_with_suffix(value: &[u8], suffix: &str) -> Vec<u8> {
     let (name, port) = value.split_at(host_name_len(value));
     [name, suffix.as_bytes(), port].concat()
 }
+
+/// The parent id of a request that a shadow sends on behalf of one with the given `traceparent`, 16 hexadecimal
+/// digits; `None` if that is not of the form that W3C Trace Context §3.2.2 gives. The same request gets the same id.
+pub(super) fn child_of(traceparent: &[u8], exchange: ExchangeId) -> Option<String> {
+    let is_hex = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_hexdigit);
+    let parent = traceparent.get(PARENT_ID)?;
+    let has_dashes = [2, 35, 52]
+        .iter()
+        .all(|&at| traceparent.get(at) == Some(&b'-'));
+    if !has_dashes || !is_hex(&traceparent[3..35]) || !is_hex(parent) {
+        return None;
+    }
+    let parent = u64::from_str_radix(std::str::from_utf8(parent).ok()?, 16).ok()?;
+    // An id of zero is invalid.
+    let child = spread(parent ^ spread(exchange.0)).max(1);
+    Some(format!("{child:016x}"))
+}
+
+/// Where the parent id is in a `traceparent`.
+pub(super) const PARENT_ID: Range<usize> = 36..52;
 
 /// The length of the name in a `Host` value, without the port.
 fn host_name_len(value: &[u8]) -> usize {
@@ -309,6 +358,37 @@ mod tests {
             for step in [1, 1000] {
                 assert_eq!(written(&request(head, "body"), &config, step), expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_trace_is_kept_dropped_or_continued() {
+        const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let head =
+            format!("GET / HTTP/1.1\r\nTraceParent: {TRACE}\r\ntracestate: a=b\r\nHost: a\r\n\r\n");
+        let with = |trace| {
+            let mut config = config("http://v2", "b", false);
+            config.trace = trace;
+            written(&request(&head, ""), &config, 1000)
+        };
+        assert_eq!(with(TracePolicy::Keep), head.replace(": a\r", ": b\r"));
+        assert_eq!(with(TracePolicy::Drop), "GET / HTTP/1.1\r\nHost: b\r\n\r\n");
+        let child = with(TracePolicy::Child);
+        assert_eq!(child.len(), head.len());
+        assert_ne!(child[..], head[..]);
+        let digits = &child[head.find("b7ad").expect("the parent")..][..16];
+        assert_eq!(
+            child.replace(digits, "b7ad6b7169203331"),
+            head.replace(": a\r", ": b\r")
+        );
+        assert_eq!(child, with(TracePolicy::Child), "the same every time");
+        for wrong in [
+            "",
+            "00",
+            &TRACE[..54].replace('b', "x"),
+            &TRACE.replace('-', ":"),
+        ] {
+            assert_eq!(child_of(wrong.as_bytes(), ExchangeId(1)), None, "{wrong}");
         }
     }
 

@@ -24,10 +24,10 @@ use reqwest::{Body as RequestBody, Certificate, Client, Method, Url, Version};
 use tokio::time::{timeout, timeout_at};
 
 use super::outcome::Ticket;
-use super::outgoing::{host_with_suffix, path_begin};
+use super::outgoing::{PARENT_ID, child_of, host_with_suffix, path_begin};
 use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
-use super::{Answer, HostPolicy, ReplayConfig, StartError, TargetState, Timings, Tls};
+use super::{Answer, HostPolicy, ReplayConfig, StartError, TargetState, Timings, Tls, TracePolicy};
 use crate::account::Reason;
 use crate::exchange::{Completeness, Doubts, Request, Response};
 use crate::http1::{Body, Framing, ResponseHead, unfold};
@@ -253,7 +253,17 @@ fn fields(request: &Request, config: &ReplayConfig) -> HeaderMap {
         if NOT_FORWARDED.iter().any(is) || named_by_connection() {
             continue;
         }
-        let value = if is(&"host") {
+        let is_trace = is(&"traceparent") || is(&"tracestate");
+        if is_trace && config.trace == TracePolicy::Drop {
+            continue;
+        }
+        let value = if is(&"traceparent") && config.trace == TracePolicy::Child {
+            let mut value = value.to_vec();
+            if let Some(child) = child_of(&value, request.id) {
+                value.splice(PARENT_ID, child.into_bytes());
+            }
+            value
+        } else if is(&"host") {
             match &config.host {
                 HostPolicy::Keep => value.to_vec(),
                 HostPolicy::Suffix(suffix) => host_with_suffix(value, suffix.as_str()),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::shared::later;
 use crate::time::Timestamp;
 
 /// When requests leave.
@@ -19,6 +20,11 @@ pub enum Schedule {
         speed: f64,
         /// Pauses in the recording that are longer are cut to this length, in captured time.
         skip_idle: Option<Duration>,
+    },
+    /// Evenly, whatever the pauses of the original: the schedule is open all the same.
+    Rate {
+        /// How many a second; above zero.
+        per_second: f64,
     },
 }
 
@@ -38,6 +44,8 @@ struct Origin {
     /// The latest capture time so far, and how much captured time was cut out up to it.
     latest: Timestamp,
     cut: Duration,
+    /// How many were asked for.
+    asked: u64,
 }
 
 impl Pacer {
@@ -50,27 +58,34 @@ impl Pacer {
 
     /// When a request that was captured at `captured` is due; `now` is the moment of asking.
     pub(super) fn due(&mut self, captured: Timestamp, now: Instant) -> Instant {
-        let Schedule::Original { speed, skip_idle } = self.schedule else {
+        if self.schedule == Schedule::Immediately {
             return now;
-        };
+        }
         let origin = self.origin.get_or_insert(Origin {
             captured,
             started: now,
             latest: captured,
             cut: Duration::ZERO,
+            asked: 0,
         });
-        let pause = captured.since(origin.latest);
-        origin.latest = origin.latest.max(captured);
-        if let Some(longest) = skip_idle {
-            origin.cut += pause.saturating_sub(longest);
-        }
-        let offset = captured.since(origin.captured).saturating_sub(origin.cut);
-        let seconds = offset.as_secs_f64() / speed.max(f64::MIN_POSITIVE);
+        let seconds = match self.schedule {
+            Schedule::Immediately => 0.0,
+            Schedule::Original { speed, skip_idle } => {
+                let pause = captured.since(origin.latest);
+                origin.latest = origin.latest.max(captured);
+                if let Some(longest) = skip_idle {
+                    origin.cut += pause.saturating_sub(longest);
+                }
+                let offset = captured.since(origin.captured).saturating_sub(origin.cut);
+                offset.as_secs_f64() / speed.max(f64::MIN_POSITIVE)
+            }
+            Schedule::Rate { per_second } => {
+                origin.asked as f64 / per_second.max(f64::MIN_POSITIVE)
+            }
+        };
+        origin.asked += 1;
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(FAR);
-        origin
-            .started
-            .checked_add(wait.min(FAR))
-            .unwrap_or(origin.started)
+        later(origin.started, wait.min(FAR))
     }
 }
 
@@ -125,6 +140,12 @@ mod tests {
             offsets(schedule, &[0, 500, 60_500, 60_700, 120_700]),
             [0, 250, 750, 850, 1350]
         );
+    }
+
+    #[test]
+    fn a_rate_has_nothing_to_do_with_the_original() {
+        let schedule = Schedule::Rate { per_second: 500.0 };
+        assert_eq!(offsets(schedule, &[0, 9000, 50, 1]), [0, 2, 4, 6]);
     }
 
     #[test]

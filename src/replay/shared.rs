@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::outcome::Stats;
 use super::schedule::Pacer;
 use super::{BreakerState, Replay, ReplayConfig, Snapshot, TargetState};
+use crate::account::Account;
 use crate::time::Timestamp;
 
 /// Where each outcome goes; called on the thread that decided it.
@@ -104,6 +105,10 @@ impl Shared {
         self.stop.send_modify(|stop| {
             *stop = Some(stop.map_or(deadline, |earlier| earlier.min(deadline)));
         });
+    }
+
+    pub(super) fn account(&self) -> Account {
+        lock(&self.stats).account.clone()
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -231,7 +231,7 @@ impl Slots {
                 self.slots.len() - 1
             }
             None => {
-                usize::try_from((spread(connection) >> 32) % self.slots.len() as u64).unwrap_or(0)
+                usize::try_from((spread(connection.0) >> 32) % self.slots.len() as u64).unwrap_or(0)
             }
         };
         self.slots[slot].mapped += 1;
