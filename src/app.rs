@@ -1,9 +1,12 @@
 //! Wires the stages of each verb together: the one place that knows them all.
 
+pub mod convert;
 pub mod input;
 pub mod inspect;
 pub mod live;
 pub mod mirror;
+pub mod record;
+pub mod replay;
 pub mod signals;
 
 use std::io::{self, Write as _};
@@ -19,6 +22,7 @@ use tokio::task::JoinHandle;
 use self::signals::StopSignals;
 use crate::account::Account;
 use crate::admin::{Admin, Readiness};
+use crate::capture::live::{Live, LiveConfig};
 use crate::cli::{Config, Job, LogFormat, Logging};
 use crate::progress::Screen;
 use crate::replay::Snapshot;
@@ -45,9 +49,9 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
         Job::Mirror(job) => mirror::run(job, screen),
         Job::Inspect(job) => inspect::run(job, screen),
         Job::Demo(job) => return exit_code(crate::demo::run(job)),
-        Job::Record(_) | Job::Replay(_) | Job::Convert(_) => {
-            Err(anyhow::anyhow!("this verb is not in this version yet"))
-        }
+        Job::Record(job) => record::run(&job, screen),
+        Job::Replay(job) => replay::run(job, screen),
+        Job::Convert(job) => convert::run(job, screen),
     };
     exit_code(finished.and_then(|finished| conclude(finished, &logging)))
 }
@@ -84,10 +88,24 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         // Whoever read our output has had enough: that is no failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", in_words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; a cause that the text before it has told already is not told again.
+fn in_words(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |words, cause| {
+        let cause = cause.to_string();
+        if words.is_empty() {
+            cause
+        } else if words.contains(&cause) {
+            words
+        } else {
+            format!("{words}: {cause}")
+        }
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -128,15 +146,31 @@ async fn serve_admin(
     Ok(())
 }
 
+fn say_what_is_captured(config: &LiveConfig, live: &Live) {
+    let ends: Vec<String> = config.ends.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        interface = %config.interface,
+        ports = if ends.is_empty() { "all".to_owned() } else { ends.join(",") },
+        filter = config.filter,
+        "capturing"
+    );
+    tracing::debug!(filter = live.filter(), "the filter that the kernel runs");
+}
+
 /// Waits for `work`; a second signal ends the process at once.
 async fn unless_signalled<T>(work: JoinHandle<T>, signals: &mut StopSignals) -> anyhow::Result<T> {
     tokio::select! {
         done = work => Ok(done.context("stopping")?),
-        signal = signals.recv() => {
-            tracing::warn!(signal, "stopping at once: what was under way is not accounted for");
-            std::process::exit(1);
-        }
+        signal = signals.recv() => stop_at_once(signal),
     }
+}
+
+fn stop_at_once(signal: &'static str) -> ! {
+    tracing::warn!(
+        signal,
+        "stopping at once: what was under way is not accounted for"
+    );
+    std::process::exit(1)
 }
 
 fn target_summary(name: String, snapshot: Snapshot) -> TargetSummary {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use shadowtap::app;
-use shadowtap::cli::{Config, LogFormat, Logging};
+use shadowtap::cli::{Config, Job, LogFormat, Logging};
 use shadowtap::progress::Screen;
 use tracing_subscriber::EnvFilter;
 
@@ -13,14 +13,20 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let screen = Screen::new(config.logging.progress);
-    start_logging(&config.logging, &screen);
+    // The demonstration speaks for itself.
+    let level = if matches!(config.job, Job::Demo(_)) {
+        "warn"
+    } else {
+        "info"
+    };
+    start_logging(&config.logging, level, &screen);
     app::run(config, &screen)
 }
 
-fn start_logging(logging: &Logging, screen: &Screen) {
+fn start_logging(logging: &Logging, level: &str, screen: &Screen) {
     let filter = match &logging.log_level {
-        Some(level) => EnvFilter::new(level),
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+        Some(chosen) => EnvFilter::new(chosen),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)),
     };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -8,6 +8,7 @@ mod connections;
 mod dialogue;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -47,6 +48,15 @@ pub struct WatchedEnd {
     pub address: Option<IpAddr>,
     /// Its TCP port.
     pub port: u16,
+}
+
+impl fmt::Display for WatchedEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => SocketAddr::new(address, self.port).fmt(f),
+            None => self.port.fmt(f),
+        }
+    }
 }
 
 impl Watch {

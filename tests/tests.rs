@@ -2,6 +2,8 @@
 
 // Captures with the truth about what is in them: every exchange found, none invented, every field right.
 mod conformance;
+// The command line as a user meets it: exit codes, what errors say, which way output goes.
+mod cli;
 // Live, in network namespaces, with real servers and clients.
 #[cfg(target_os = "linux")]
 mod e2e;

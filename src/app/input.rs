@@ -1,20 +1,44 @@
 //! Files of any kind that can be read, as one stream of events.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::account::Account;
-use crate::capture::PacketSource;
+use anyhow::bail;
+
+use crate::account::{Account, Counter, Reason, Stage};
 use crate::capture::file::FileSource;
 use crate::capture::merge::Merged;
-use crate::exchange::Event;
+use crate::capture::{CaptureError, PacketSource};
+use crate::exchange::{Completeness, ConnectionId, Event, ExchangeId};
+use crate::record::{Input as Recording, Reader, RecordError};
 use crate::tap::{Tap, TapConfig};
+use crate::time::Timestamp;
 
-/// Everything that some files hold, in order of time.
+/// Everything that some files hold, captures and recordings, in order of time.
 pub struct Input {
-    packets: Merged<FileSource>,
-    tap: Tap,
-    reading: bool,
+    packets: Option<Packets>,
+    messages: Option<Messages>,
+    /// Whether there are both, so that identifiers must be kept apart.
+    mixed: bool,
     size: Option<u64>,
+}
+
+/// Capture files on their way through a tap.
+struct Packets {
+    source: Merged<FileSource>,
+    tap: Tap,
+    next: Option<Event>,
+    reading: bool,
+}
+
+/// Recordings of messages.
+struct Messages {
+    reader: Reader,
+    next: Option<Event>,
+    account: Account,
+    /// Whether damage was reported.
+    reported: bool,
 }
 
 impl Input {
@@ -23,18 +47,43 @@ impl Input {
     /// # Errors
     /// The first that does not open, or cannot be read as what it is.
     pub fn open(files: &[PathBuf], tap: TapConfig) -> anyhow::Result<Self> {
-        let sources = files
-            .iter()
-            .map(FileSource::open)
-            .collect::<Result<Vec<_>, _>>()?;
-        let size = sources
+        let stdin = files.iter().filter(|file| file.as_os_str() == "-").count();
+        if stdin > 1 {
+            bail!("'-' can be given once: there is one standard input");
+        }
+        let mut captures = Vec::new();
+        let mut recordings = Vec::new();
+        for file in files {
+            match open(file)? {
+                Opened::Capture(source) => captures.push(source),
+                Opened::Recording(input) => recordings.push(input),
+            }
+        }
+        let size = captures
             .iter()
             .map(|source| source.progress().1)
-            .sum::<Option<u64>>();
+            .sum::<Option<u64>>()
+            .filter(|_| recordings.is_empty());
+        let mixed = !captures.is_empty() && !recordings.is_empty();
+        let messages = if recordings.is_empty() {
+            None
+        } else {
+            Some(Messages {
+                reader: Reader::new(recordings)?,
+                next: None,
+                account: Account::new(),
+                reported: false,
+            })
+        };
         Ok(Self {
-            packets: Merged::new(sources),
-            tap: Tap::new(tap),
-            reading: true,
+            packets: (!captures.is_empty()).then(|| Packets {
+                source: Merged::new(captures),
+                tap: Tap::new(tap),
+                next: None,
+                reading: true,
+            }),
+            messages,
+            mixed,
             size,
         })
     }
@@ -44,28 +93,61 @@ impl Input {
     /// # Errors
     /// That a file is damaged. Everything before the damage came first; call again for what is left.
     pub fn next_event(&mut self) -> anyhow::Result<Option<Event>> {
-        loop {
-            if let Some(event) = self.tap.poll() {
-                return Ok(Some(event));
-            }
-            if !self.reading {
-                return Ok(None);
-            }
-            match self.packets.next_packet() {
-                Ok(Some(packet)) => self.tap.packet(&packet),
-                ended => {
-                    self.reading = false;
-                    self.tap.finish();
-                    ended?;
-                }
-            }
+        if let Some(packets) = &mut self.packets {
+            packets.fill()?;
         }
+        if let Some(messages) = &mut self.messages {
+            messages.fill()?;
+        }
+        let captured = self
+            .packets
+            .as_ref()
+            .and_then(|packets| packets.next.as_ref());
+        let recorded = self
+            .messages
+            .as_ref()
+            .and_then(|messages| messages.next.as_ref());
+        let take_recorded = match (captured, recorded) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(captured), Some(recorded)) => time_of(recorded) < time_of(captured),
+        };
+        if take_recorded {
+            let mixed = self.mixed;
+            return Ok(self.messages.as_mut().and_then(|messages| {
+                let event = messages.next.take()?;
+                count(&mut messages.account, &event);
+                Some(if mixed { renamed(event) } else { event })
+            }));
+        }
+        Ok(self
+            .packets
+            .as_mut()
+            .and_then(|packets| packets.next.take()))
     }
 
     /// What was counted so far.
     #[must_use]
     pub fn account(&self) -> Account {
-        self.tap.account().clone()
+        let mut account = Account::new();
+        if let Some(packets) = &self.packets {
+            account.merge(packets.tap.account());
+        }
+        if let Some(messages) = &self.messages {
+            account.merge(&messages.account);
+        }
+        account
+    }
+
+    /// Ends reading here; everything that was counted.
+    #[must_use]
+    pub fn finish(mut self) -> Account {
+        if let Some(packets) = &mut self.packets
+            && packets.reading
+        {
+            packets.tap.finish();
+        }
+        self.account()
     }
 
     /// How many bytes all files have, when that is known.
@@ -74,12 +156,166 @@ impl Input {
         self.size
     }
 
-    /// How many bytes of the files were read.
+    /// How many bytes of the capture files were read.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.packets
-            .sources()
-            .map(|source| source.progress().0)
-            .sum()
+        self.packets.as_ref().map_or(0, |packets| {
+            packets
+                .source
+                .sources()
+                .map(|source| source.progress().0)
+                .sum()
+        })
+    }
+
+    /// The packets themselves, if there is nothing but capture files.
+    ///
+    /// # Errors
+    /// This input as it was, if there are recordings too.
+    pub fn into_packets(self) -> Result<(Merged<FileSource>, Tap), Box<Self>> {
+        match self {
+            Self {
+                packets: Some(packets),
+                messages: None,
+                ..
+            } => Ok((packets.source, packets.tap)),
+            other => Err(Box::new(other)),
+        }
+    }
+}
+
+impl Packets {
+    /// Reads on until there is an event or nothing more.
+    fn fill(&mut self) -> Result<(), CaptureError> {
+        while self.next.is_none() {
+            self.next = self.tap.poll();
+            if self.next.is_some() || !self.reading {
+                return Ok(());
+            }
+            match self.source.next_packet() {
+                Ok(Some(packet)) => self.tap.packet(&packet),
+                ended => {
+                    self.reading = false;
+                    self.tap.finish();
+                    ended?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Messages {
+    /// Reads on until there is an event or nothing more; then says once what could not be used.
+    fn fill(&mut self) -> anyhow::Result<()> {
+        if self.next.is_none() {
+            self.next = self.reader.next();
+        }
+        let damaged = self.reader.damaged();
+        if self.next.is_none() && damaged > 0 && !self.reported {
+            self.reported = true;
+            bail!(
+                "{damaged} pieces of the recordings could not be used; the first of them are named above"
+            );
+        }
+        Ok(())
+    }
+}
+
+enum Opened {
+    Capture(FileSource),
+    Recording(Recording),
+}
+
+fn open(file: &Path) -> anyhow::Result<Opened> {
+    let is_stdin = file.as_os_str() == "-";
+    match Recording::open(file) {
+        Ok(input) if !input.format().holds_packets() => Ok(Opened::Recording(input)),
+        Ok(input) if is_stdin => {
+            let source = FileSource::from_reader(input.into_content(), "standard input")?;
+            Ok(Opened::Capture(source))
+        }
+        // Opened once more, the capture reader knows how far it is in the file.
+        Ok(_) => Ok(Opened::Capture(FileSource::open(file)?)),
+        // The capture reader knows more about what a file is that is none.
+        Err(RecordError::Unknown { .. }) if !is_stdin => {
+            Ok(Opened::Capture(FileSource::open(file)?))
+        }
+        Err(RecordError::Open { path, source }) if source.kind() == io::ErrorKind::NotFound => {
+            bail!("{}: there is no such file", path.display())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// When an event happened, as far as order needs it; an event without a time comes as soon as it can.
+fn time_of(event: &Event) -> Timestamp {
+    match event {
+        Event::Request(request) => request.last_byte,
+        Event::Response { response, .. } | Event::Orphan { response, .. } => response.last_byte,
+        Event::Unanswered { .. } | Event::Closed { .. } => Timestamp::ZERO,
+    }
+}
+
+/// Counts what a recording holds by the laws of the account.
+fn count(account: &mut Account, event: &Event) {
+    match event {
+        Event::Request(request) => {
+            account.count(Counter::Requests);
+            match request.completeness {
+                Completeness::Whole => account.count(Counter::RequestsWhole),
+                Completeness::Incomplete(reason) if reason.stage() == Stage::Request => {
+                    account.drop(reason);
+                }
+                Completeness::Incomplete(_) => account.drop(Reason::RequestGap),
+            }
+        }
+        Event::Response { response, .. } => {
+            account.count(Counter::Responses);
+            match response.completeness {
+                Completeness::Whole => account.count(Counter::ResponsesWhole),
+                Completeness::Incomplete(reason) if reason.stage() == Stage::Response => {
+                    account.drop(reason);
+                }
+                Completeness::Incomplete(_) => account.drop(Reason::ResponseGap),
+            }
+        }
+        Event::Orphan { .. } => {
+            account.count(Counter::Responses);
+            account.drop(Reason::ResponseWithoutRequest);
+        }
+        Event::Unanswered { .. } | Event::Closed { .. } => {}
+    }
+}
+
+/// The event with identifiers that no tap gives out.
+fn renamed(event: Event) -> Event {
+    const RECORDED: u64 = 1 << 63;
+    let exchange = |id: ExchangeId| ExchangeId(id.0 | RECORDED);
+    let rename = |connection: ConnectionId| ConnectionId(connection.0 | RECORDED);
+    match event {
+        Event::Request(mut request) => {
+            let inner = Arc::make_mut(&mut request);
+            inner.id = exchange(inner.id);
+            inner.connection = rename(inner.connection);
+            Event::Request(request)
+        }
+        Event::Response { id, response } => Event::Response {
+            id: exchange(id),
+            response,
+        },
+        Event::Orphan {
+            connection,
+            endpoints,
+            response,
+        } => Event::Orphan {
+            connection: rename(connection),
+            endpoints,
+            response,
+        },
+        Event::Unanswered { id } => Event::Unanswered { id: exchange(id) },
+        Event::Closed { connection } => Event::Closed {
+            connection: rename(connection),
+        },
     }
 }

@@ -62,11 +62,7 @@ impl Mirror {
                 .with_context(|| format!("--to {}", config.target))?;
             engines.push((config.target.to_string(), engine));
         }
-        tracing::info!(
-            interface = %job.live.interface,
-            filter = %live.filter(),
-            "capturing"
-        );
+        super::say_what_is_captured(&job.live, &live);
         let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
         let handles = engines.iter().map(|(_, engine)| engine.handle()).collect();
         let mut tap = Tap::new(job.tap.clone());
@@ -207,7 +203,8 @@ async fn mirror(
     Ok(finished)
 }
 
-fn start_engine(
+/// Starts the engine of one target; its outcomes go to the metrics and to `observer`.
+pub(super) fn start_engine(
     config: ReplayConfig,
     metrics: TargetMetrics,
     observer: Observer,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::TapFlags;
+use super::options::{self, TapFlags};
 use super::{Wrong, values};
 use crate::tap::{TapConfig, WatchedEnd};
 
@@ -62,6 +62,7 @@ pub struct Job {
 
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        options::writable(&self.out)?;
         Ok(Job {
             files: self.files,
             tap: self.tap.into_config(self.port),

@@ -1,7 +1,7 @@
 //! Groups of flags that several verbs share.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 use super::{Wrong, values};
 use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
 use crate::http1::MessageLimits;
+use crate::record::Format;
 use crate::replay::{
     Deadlines, FieldName, HostPolicy, ReplayConfig, Schedule, Target, Tls, WhenFull,
 };
@@ -351,6 +352,18 @@ pub struct RunFlags {
         env = "SHADOWTAP_ADMIN"
     )]
     pub admin: Option<std::net::SocketAddr>,
+}
+
+/// Whether the name of a file to be written says a format that can be written.
+pub fn writable(out: &Path) -> Result<(), Wrong> {
+    let format = Format::of_name(out).map(|(format, _)| format);
+    if out.as_os_str() == "-" || format.is_some_and(|format| format != Format::PcapNg) {
+        return Ok(());
+    }
+    Err(Wrong(format!(
+        "--out: '{}' does not say which format to write; end it in .pcap, .gor, .jsonl or .har, and in .gz behind that to compress",
+        out.display()
+    )))
 }
 
 /// A number of bytes, as a flag shows and takes it.

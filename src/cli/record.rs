@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{LiveFlags, RunFlags, TapFlags};
+use super::options::{self, LiveFlags, RunFlags, TapFlags};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
 use crate::tap::{TapConfig, WatchedEnd};
@@ -72,6 +72,7 @@ pub struct Job {
 
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        options::writable(&self.out)?;
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),

@@ -1,0 +1,111 @@
+//! `convert`: files → exchanges, or packets → a file.
+
+use super::Finished;
+use super::input::Input;
+use crate::account::Account;
+use crate::capture::PacketSource;
+use crate::cli::convert::Job;
+use crate::exchange::Joiner;
+use crate::progress::{Progress, Screen};
+use crate::record::{Format, Options, Writer};
+
+/// Runs `shadowtap convert`.
+///
+/// # Errors
+/// When a file does not open, or the new one cannot be created.
+pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+    let every_port = job.tap.watch.ends.is_empty();
+    let input = Input::open(&job.files, job.tap)?;
+    let options = Options {
+        force: job.force,
+        ..Options::default()
+    };
+    let writer = Writer::create(&job.out, options)?;
+    let progress = Progress::files(screen, input.size());
+    if writer.format() == Format::Pcap && every_port {
+        match input.into_packets() {
+            Ok((packets, tap)) => return copy_packets(packets, tap, writer, progress),
+            Err(input) => return convert(*input, writer, progress),
+        }
+    }
+    convert(input, writer, progress)
+}
+
+/// Packets stay packets: every one of them, whatever it carries.
+fn copy_packets(
+    mut packets: impl PacketSource,
+    mut tap: crate::tap::Tap,
+    mut writer: Writer,
+    mut progress: Progress,
+) -> anyhow::Result<Finished> {
+    let outcome = loop {
+        match packets.next_packet() {
+            Ok(Some(packet)) => {
+                tap.packet(&packet);
+                while tap.poll().is_some() {}
+                if let Err(error) = writer.packet(&packet) {
+                    break Err(error.into());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+        if progress.is_due() {
+            progress.show(tap.account(), None);
+        }
+    };
+    tap.finish();
+    finish(tap.account().clone(), writer, outcome)
+}
+
+fn convert(
+    mut input: Input,
+    mut writer: Writer,
+    mut progress: Progress,
+) -> anyhow::Result<Finished> {
+    let mut joiner = Joiner::new(WAITING_REQUESTS);
+    // Damage in one file is no reason to leave the others.
+    let mut outcome = Ok(());
+    loop {
+        match input.next_event() {
+            Ok(Some(event)) => {
+                if let Some(exchange) = joiner.push(event)
+                    && let Err(error) = writer.exchange(&exchange)
+                {
+                    outcome = Err(error.into());
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => outcome = Err(error),
+        }
+        if progress.is_due() {
+            progress.show(&input.account(), Some(input.position()));
+        }
+    }
+    for exchange in joiner.finish() {
+        if let Err(error) = writer.exchange(&exchange) {
+            outcome = outcome.and(Err(error.into()));
+            break;
+        }
+    }
+    finish(input.account(), writer, outcome)
+}
+
+fn finish(
+    mut account: Account,
+    writer: Writer,
+    outcome: anyhow::Result<()>,
+) -> anyhow::Result<Finished> {
+    let (recorded, written) = writer.finish();
+    account.merge(&recorded);
+    Ok(Finished {
+        account,
+        targets: Vec::new(),
+        printed: false,
+        outcome: outcome.and(written.map_err(anyhow::Error::from)),
+    })
+}
+
+/// Requests that may wait for their answers before they are written without.
+const WAITING_REQUESTS: usize = 1 << 16;

@@ -1,0 +1,186 @@
+//! `record`: capture worker → bounded channel → writer.
+//!
+//! A `.pcap` file gets the packets themselves, any other format the exchanges.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::watch;
+
+use super::Finished;
+use super::live::{self, Batch, Block, Packets, WhenDropped};
+use super::signals::StopSignals;
+use crate::account::Account;
+use crate::admin::Readiness;
+use crate::capture::live::{Live, local_addresses};
+use crate::cli::record::Job;
+use crate::exchange::Joiner;
+use crate::metrics::Metrics;
+use crate::progress::{Progress, Screen};
+use crate::record::{Format, Options, RecordError, Writer};
+use crate::tap::Tap;
+
+/// Runs `shadowtap record` until a signal, or until nothing more can be captured or written.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
+    super::runtime()?.block_on(record(job, screen))
+}
+
+async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
+    let mut signals = StopSignals::new().context("taking over signals")?;
+    let mut readiness = Readiness::default();
+    let capture_latch = readiness.latch("the capture is not open");
+    let (mut metrics, registry) = Metrics::new(&[]);
+    super::serve_admin(job.admin, registry, readiness).await?;
+    let live = Live::open(&job.live)?;
+    let options = Options {
+        force: job.force,
+        snap_length: job.live.snaplen,
+        ..Options::default()
+    };
+    let writer = Writer::create(&job.out, options)?;
+    super::say_what_is_captured(&job.live, &live);
+    tracing::info!(to = %job.out.display(), "recording");
+    let mut tap = Tap::new(job.tap.clone());
+    tap.set_local(local_addresses().context("listing local addresses")?);
+    let is_pcap = writer.format() == Format::Pcap;
+    let (send_blocks, blocks) = live::blocks();
+    let (packets, when_dropped) = if is_pcap {
+        (Packets::Copied(send_blocks), WhenDropped::Nothing)
+    } else {
+        (Packets::Passing, WhenDropped::Records)
+    };
+    let (worker, stop) = live::start(live, tap, packets, when_dropped, capture_latch)?;
+    let batches = worker.batches.clone();
+    let (publish, written) = watch::channel(Account::new());
+    let writing = thread::Builder::new()
+        .name("write".to_owned())
+        .spawn(move || {
+            if is_pcap {
+                // Nobody looks at the exchanges, but they are counted.
+                let drain = thread::Builder::new()
+                    .name("drain".to_owned())
+                    .spawn(move || batches.iter().for_each(drop));
+                let done = write_packets(&blocks, writer, &publish);
+                drop(drain);
+                done
+            } else {
+                write_exchanges(&batches, writer, &publish)
+            }
+        })
+        .context("starting a thread")?;
+    metrics.capturing(true);
+    let mut progress = Progress::live(screen);
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            signal = signals.recv() => {
+                tracing::info!(signal, "stopping; the same signal again stops at once");
+                break;
+            }
+            _ = beat.tick() => {}
+        }
+        let mut account = worker.account.borrow().clone();
+        account.merge(&written.borrow());
+        metrics.publish(&account);
+        if progress.is_due() {
+            progress.show(&account, None);
+        }
+        if writing.is_finished() {
+            break;
+        }
+    }
+    drop(progress);
+    metrics.capturing(false);
+    drop(stop);
+    let stopping = tokio::task::spawn_blocking(move || {
+        let (mut account, captured) = worker.join();
+        let (recorded, wrote) = match writing.join() {
+            Ok((recorded, wrote)) => (recorded, wrote.map_err(anyhow::Error::from)),
+            Err(_) => (
+                Account::new(),
+                Err(anyhow::anyhow!("the writing thread panicked")),
+            ),
+        };
+        account.merge(&recorded);
+        Finished {
+            account,
+            targets: Vec::new(),
+            printed: false,
+            outcome: wrote.and(captured),
+        }
+    });
+    let finished = super::unless_signalled(stopping, &mut signals).await?;
+    metrics.publish(&finished.account);
+    Ok(finished)
+}
+
+type Written = (Account, Result<(), RecordError>);
+
+fn write_packets(
+    blocks: &Receiver<Block>,
+    mut writer: Writer,
+    publish: &watch::Sender<Account>,
+) -> Written {
+    let written = until_closed(blocks, &mut writer, publish, |writer, block| {
+        block
+            .packets()
+            .try_for_each(|packet| writer.packet(&packet))
+    });
+    let (account, finished) = writer.finish();
+    (account, written.and(finished))
+}
+
+fn write_exchanges(
+    batches: &Receiver<Batch>,
+    mut writer: Writer,
+    publish: &watch::Sender<Account>,
+) -> Written {
+    let mut joiner = Joiner::new(WAITING_REQUESTS);
+    let written = until_closed(batches, &mut writer, publish, |writer, batch| {
+        batch
+            .into_iter()
+            .filter_map(|event| joiner.push(event))
+            .try_for_each(|exchange| writer.exchange(&exchange))
+    });
+    let rest = joiner
+        .finish()
+        .try_for_each(|exchange| writer.exchange(&exchange));
+    let (account, finished) = writer.finish();
+    (account, written.and(rest).and(finished))
+}
+
+/// Writes whatever comes until the channel closes; now and then everything is brought to the file.
+fn until_closed<T>(
+    from: &Receiver<T>,
+    writer: &mut Writer,
+    publish: &watch::Sender<Account>,
+    mut write: impl FnMut(&mut Writer, T) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let mut unflushed = false;
+    loop {
+        match from.recv_timeout(FLUSH_AFTER) {
+            Ok(item) => {
+                write(writer, item)?;
+                unflushed = true;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if std::mem::take(&mut unflushed) {
+                    writer.flush()?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        publish.send_replace(writer.account().clone());
+    }
+}
+
+/// What was captured is on disk when nothing more came for so long.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+
+/// Requests that may wait for their answers before they are recorded without.
+const WAITING_REQUESTS: usize = 1 << 16;

@@ -1,0 +1,200 @@
+//! `replay`: files → reader thread → one engine for each target.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use crossbeam_channel::{Receiver, bounded};
+use tokio::sync::watch;
+
+use super::input::Input;
+use super::mirror::{Observer, start_engine};
+use super::signals::StopSignals;
+use super::{Finished, stop_at_once};
+use crate::account::Account;
+use crate::admin::Readiness;
+use crate::cli::replay::Job;
+use crate::exchange::Event;
+use crate::metrics::Metrics;
+use crate::progress::{Progress, Screen};
+use crate::replay::{Engine, EngineHandle, Feeder, TargetState};
+
+/// Runs `shadowtap replay` to the end of the files, or until a signal.
+///
+/// # Errors
+/// When a file does not open, or a target does not resolve.
+pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+    super::runtime()?.block_on(replay(job, screen))
+}
+
+async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+    let mut signals = StopSignals::new().context("taking over signals")?;
+    let names: Vec<String> = job
+        .targets
+        .iter()
+        .map(|config| config.target.to_string())
+        .collect();
+    let (mut metrics, registry) = Metrics::new(&names);
+    let mut readiness = Readiness::default();
+    let resolving = readiness.latch("no target has resolved");
+    super::serve_admin(job.admin, registry, readiness).await?;
+    let input = Input::open(&job.files, job.tap)?;
+    let nobody: Observer = Arc::new(|_| {});
+    let mut engines = Vec::new();
+    for (config, metrics) in job.targets.into_iter().zip(metrics.targets()) {
+        let name = config.target.to_string();
+        let engine = start_engine(config, metrics.clone(), Arc::clone(&nobody))
+            .with_context(|| format!("--to {name}"))?;
+        engines.push((name, engine));
+    }
+    for (name, engine) in &engines {
+        tokio::select! {
+            resolved = resolve(name, engine) => resolved?,
+            signal = signals.recv() => bail!("{signal} before the first request"),
+        }
+    }
+    drop(resolving);
+
+    let mut progress = Progress::files(screen, input.size());
+    let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+    let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
+    let (read, so_far) = watch::channel((Account::new(), 0));
+    let (open, stopped) = bounded(0);
+    let mut open = Some(open);
+    let reader = thread::Builder::new()
+        .name("read".to_owned())
+        .spawn(move || feed(input, feeders, &stopped, &read))
+        .context("starting a thread")?;
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    // The end of the files is no reason to hurry; a signal is.
+    let mut grace = None;
+    while !reader.is_finished() {
+        tokio::select! {
+            signal = signals.recv() => {
+                stop(signal, &handles, job.grace, &mut grace);
+                drop(open.take());
+            }
+            _ = beat.tick() => {}
+        }
+        let (mut account, position) = so_far.borrow().clone();
+        for handle in &handles {
+            account.merge(&handle.snapshot().account);
+        }
+        metrics.publish(&account);
+        if progress.is_due() {
+            progress.show(&account, Some(position));
+        }
+    }
+    let mut stopping = tokio::task::spawn_blocking(move || {
+        let (mut account, outcome) = match reader.join() {
+            Ok(done) => done,
+            Err(_) => (
+                Account::new(),
+                Err(anyhow::anyhow!("the reading thread panicked")),
+            ),
+        };
+        let mut targets = Vec::new();
+        for (name, engine) in engines {
+            let snapshot = match grace {
+                Some(deadline) => engine.drain(deadline.saturating_duration_since(Instant::now())),
+                None => engine.finish(),
+            };
+            account.merge(&snapshot.account);
+            targets.push(super::target_summary(name, snapshot));
+        }
+        Finished {
+            account,
+            targets,
+            printed: false,
+            outcome,
+        }
+    });
+    // All is offered; what is under way may still be stopped.
+    let finished = loop {
+        tokio::select! {
+            done = &mut stopping => break done.context("stopping")?,
+            signal = signals.recv() => stop(signal, &handles, job.grace, &mut grace),
+        }
+    };
+    drop(progress);
+    metrics.publish(&finished.account);
+    Ok(finished)
+}
+
+/// At the first signal, lets the engines go on for `grace`; at the second, ends the process.
+fn stop(
+    signal: &'static str,
+    handles: &[EngineHandle],
+    grace: Duration,
+    deadline: &mut Option<Instant>,
+) {
+    if deadline.is_some() {
+        stop_at_once(signal);
+    }
+    tracing::info!(
+        signal,
+        ?grace,
+        "stopping; the same signal again stops at once"
+    );
+    *deadline = Some(Instant::now() + grace);
+    for handle in handles {
+        handle.stop(grace);
+    }
+}
+
+/// Waits until the target has an address.
+async fn resolve(name: &str, engine: &Engine) -> anyhow::Result<()> {
+    loop {
+        match engine.handle().target_state() {
+            TargetState::Resolved(_) => return Ok(()),
+            TargetState::Unresolved(error) => bail!("--to {name}: {error}"),
+            TargetState::Asking => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Offers every request of `input` to every engine, when it is due, until the end or until `stopped` closes.
+fn feed(
+    mut input: Input,
+    mut feeders: Vec<Feeder>,
+    stopped: &Receiver<()>,
+    publish: &watch::Sender<(Account, u64)>,
+) -> (Account, anyhow::Result<()>) {
+    let mut outcome = Ok(());
+    let mut published = Instant::now();
+    loop {
+        match input.next_event() {
+            Ok(Some(Event::Request(request))) => {
+                if stopped
+                    .try_recv()
+                    .is_err_and(|error| error.is_disconnected())
+                {
+                    break;
+                }
+                for feeder in &mut feeders {
+                    feeder.offer(Arc::clone(&request));
+                }
+            }
+            Ok(Some(Event::Closed { connection })) => {
+                for feeder in &mut feeders {
+                    feeder.closed(connection);
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => outcome = Err(error),
+        }
+        if published.elapsed() >= PUBLISH_EVERY {
+            published = Instant::now();
+            publish.send_replace((input.account(), input.position()));
+        }
+    }
+    for feeder in &mut feeders {
+        feeder.flush();
+    }
+    (input.finish(), outcome)
+}
+
+/// How often the account is renewed for those who watch.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
