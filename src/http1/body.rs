@@ -76,7 +76,7 @@ struct Chunks<'a> {
 impl<'a> Chunks<'a> {
     fn next_chunk(&mut self) -> Option<&'a [u8]> {
         let line_feed = memchr(b'\n', self.rest)?;
-        let size = chunk_size(&self.rest[..line_feed])?;
+        let size = chunk_size_loose(&self.rest[..line_feed])?;
         self.rest = &self.rest[line_feed + 1..];
         if size == 0 {
             return None;
@@ -99,16 +99,29 @@ impl<'a> Chunks<'a> {
 #[must_use]
 pub fn chunk_size(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (size, rest) = leading_size(line)?;
+    let rest = rest.trim_ascii_start();
+    let is_clean = (rest.is_empty() || rest[0] == b';') && memchr(b'\r', rest).is_none();
+    is_clean.then_some(size)
+}
+
+/// The size in the first line of a chunk of a response: user agents take whatever begins with a number.
+#[must_use]
+pub(super) fn chunk_size_loose(line: &[u8]) -> Option<u64> {
+    leading_size(line.trim_ascii_start()).map(|(size, _)| size)
+}
+
+fn leading_size(line: &[u8]) -> Option<(u64, &[u8])> {
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
-    let rest = line[digits..].trim_ascii_start();
-    if digits == 0 || !(rest.is_empty() || rest[0] == b';') || memchr(b'\r', rest).is_some() {
+    if digits == 0 {
         return None;
     }
-    line[..digits].iter().try_fold(0u64, |size, &digit| {
+    let size = line[..digits].iter().try_fold(0u64, |size, &digit| {
         let value = char::from(digit).to_digit(16)?;
         size.checked_mul(16)?.checked_add(u64::from(value))
-    })
+    })?;
+    Some((size, &line[digits..]))
 }

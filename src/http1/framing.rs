@@ -35,8 +35,8 @@ pub fn of_request(head: &RequestHead) -> (Length, Doubts) {
     let length = match (coding, content_length) {
         // Clause 4.
         (TransferCoding::Chunked, _) => Length::Framed(Framing::Chunked),
-        // Clause 4 for a request whose last coding is not chunked: 400. Where a length is given too, servers
-        // that do not know the coding go by that.
+        // Clause 4 for a request without chunks: 400. Where a length is given too, servers that do not know the
+        // coding go by that.
         (TransferCoding::Other, ContentLength::Valid(length)) => {
             Length::Framed(Framing::Length(length))
         }
@@ -101,34 +101,38 @@ pub fn of_response(head: &ResponseHead, request_method: Option<&[u8]>) -> (Lengt
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TransferCoding {
     None,
-    /// The last coding is chunked.
+    /// There are chunks; in doubt unless chunked is the last coding and there once.
     Chunked,
-    /// There is one, but the last is not chunked.
+    /// There is one, but not chunked.
     Other,
 }
 
 impl TransferCoding {
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
-        let mut present = false;
-        let mut lines = 0;
+        let mut codings = 0;
         let mut chunked = 0;
         let mut last_is_chunked = false;
-        for value in fields.all("transfer-encoding") {
-            present = true;
+        let mut lines = 0;
+        for value in fields.framing("transfer-encoding") {
             lines += 1;
             doubts.transfer_encoding |= memchr::memchr2(b'\r', b'\n', value).is_some();
+            for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                if coding.is_empty() {
+                    continue;
+                }
+                codings += 1;
+                last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+                chunked += usize::from(last_is_chunked);
+                let is_token = coding.iter().all(|&byte| super::head::is_token_byte(byte));
+                doubts.transfer_encoding |= !is_token;
+            }
         }
-        for coding in fields.elements("transfer-encoding") {
-            last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-            chunked += usize::from(last_is_chunked);
-            doubts.transfer_encoding |=
-                !coding.iter().all(|&byte| super::head::is_token_byte(byte));
-        }
-        if !present {
+        if lines == 0 {
             return Self::None;
         }
         doubts.transfer_encoding |= !last_is_chunked || chunked > 1 || lines > 1;
-        if last_is_chunked {
+        // Chunked, but not last: a server answers 400. Those that do not, read chunks.
+        if chunked > 0 && codings > 0 {
             Self::Chunked
         } else {
             Self::Other
@@ -149,7 +153,7 @@ enum ContentLength {
 impl ContentLength {
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut found = Self::None;
-        for value in fields.all("content-length") {
+        for value in fields.framing("content-length") {
             // A list of equal values is what a proxy made of several lines (RFC 9110 §8.6).
             for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 let Some(length) = decimal(element) else {

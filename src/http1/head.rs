@@ -316,6 +316,20 @@ impl<'a> Fields<'a> {
             .filter(|element| !element.is_empty())
     }
 
+    /// Like [`Self::all`], but only lines whose name is spelled as RFC 9112 §5.1 demands: servers ignore the others, or
+    /// refuse the message, so they frame nothing.
+    pub(crate) fn framing(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let exact = self.spans.iter().filter(|field| field.exact);
+        exact
+            .filter(move |field| {
+                field
+                    .name
+                    .of_bytes(self.bytes)
+                    .eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(move |field| field.value.of_bytes(self.bytes))
+    }
+
     /// Whether an element of `name` equals `token` without case, such as `close` in `Connection`.
     #[must_use]
     pub fn has_token(self, name: &str, token: &str) -> bool {
@@ -349,9 +363,15 @@ impl<'a> Fields<'a> {
 /// could turn that into something else.
 #[must_use]
 pub fn whole_lines(bytes: &[u8]) -> Option<Bytes> {
-    let lines = match memchr::memrchr(b'\n', bytes) {
-        Some(line_feed) => &bytes[..=line_feed],
-        None => &bytes[..memchr(b'\r', bytes)?],
+    let lines = match (memchr::memrchr(b'\n', bytes), memchr(b'\r', bytes)) {
+        (Some(line_feed), _) => &bytes[..=line_feed],
+        (None, Some(carriage_return)) => &bytes[..carriage_return],
+        // A status line has said enough once its code is there.
+        (None, None) => {
+            let (_, code, _) = split_status_line(bytes)?;
+            debug_assert!(code < 1000);
+            bytes
+        }
     };
     let mut closed = Vec::with_capacity(lines.len() + 4);
     closed.extend_from_slice(lines);
@@ -418,12 +438,13 @@ fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
     }
     let target_start = method_end + line[method_end..].iter().position(|byte| !is_blank(byte))?;
     let line_end = line.iter().rposition(|byte| !is_blank(byte))? + 1;
-    // The version is the last word; a target with blanks in it (RFC 9112 §3: invalid) is everything between.
+    // The version is the last word; a target with blanks in it (RFC 9112 §3: invalid) is everything between. With
+    // two words only, the second is the target, whatever it looks like.
     let last_word = line[..line_end]
         .iter()
         .rposition(is_blank)
         .map_or(0, |at| at + 1);
-    let has_version = last_word >= target_start && is_version_shaped(&line[last_word..line_end]);
+    let has_version = last_word > target_start && is_version_shaped(&line[last_word..line_end]);
     if !has_version {
         return Some((
             Span::new(0, method_end),
@@ -435,7 +456,6 @@ fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
         .iter()
         .rposition(|byte| !is_blank(byte))
         .map_or(0, |at| at + 1);
-    let target_end = target_end.max(target_start.min(last_word));
     Some((
         Span::new(0, method_end),
         Span::new(target_start, target_end),
@@ -549,17 +569,17 @@ fn parse_fields(
             .trimmed(bytes);
             let is_clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
             let name_bytes = name.of_bytes(bytes);
-            if name.is_empty()
-                || name.end != colon_at
-                || !name_bytes.iter().all(|&byte| is_token_byte(byte))
-                || !value.of_bytes(bytes).iter().all(is_clean)
-            {
+            let exact = !name.is_empty()
+                && name.end == colon_at
+                && name_bytes.iter().all(|&byte| is_token_byte(byte));
+            if !exact || !value.of_bytes(bytes).iter().all(is_clean) {
                 *grammar = Grammar::Odd;
             }
             fields.push(FieldSpan {
                 name,
                 value,
                 line_end: narrow(after),
+                exact,
             });
         } else {
             *grammar = Grammar::Odd;
@@ -590,6 +610,7 @@ fn strict_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> FieldSpans {
                 name,
                 value,
                 line_end: narrow(line_end),
+                exact: true,
             }
         })
         .collect()
@@ -630,6 +651,8 @@ struct FieldSpan {
     name: Span,
     value: Span,
     line_end: u32,
+    /// The name is a token and ends at the colon, as RFC 9112 §5.1 demands.
+    exact: bool,
 }
 
 /// A byte range within a head.

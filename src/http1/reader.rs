@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::http1::body::{Body, Framing, chunk_size};
+use crate::http1::body::{Body, Framing, chunk_size, chunk_size_loose};
 use crate::http1::head::{RequestHead, ResponseHead, head_length};
 use crate::http1::recognise::{self, Recognised};
 
@@ -387,7 +387,11 @@ impl MessageReader {
                         ChunkStep::NeedInput
                     };
                 };
-                let Some(size) = chunk_size(&rest[..line_feed]) else {
+                let size = match self.side {
+                    Side::Requests => chunk_size(&rest[..line_feed]),
+                    Side::Responses => chunk_size_loose(&rest[..line_feed]),
+                };
+                let Some(size) = size else {
                     return ChunkStep::Malformed;
                 };
                 self.taken += line_feed + 1;
@@ -424,7 +428,7 @@ impl MessageReader {
                         ChunkStep::NeedInput
                     };
                 };
-                let is_empty = matches!(&rest[..line_feed], [] | [b'\r']);
+                let is_empty = rest[..line_feed].iter().all(|&byte| byte == b'\r');
                 self.taken += line_feed + 1;
                 if is_empty {
                     ChunkStep::End

@@ -43,9 +43,20 @@ pub fn request(bytes: &[u8]) -> Recognised {
         Some(b' ' | b'\t') if method > 0 => {}
         Some(_) => return Recognised::Other,
     }
-    let Some(line_feed) = memchr(b'\n', bytes) else {
+    // A target with blanks is believed only of a method that servers know: other text has many blanks too.
+    let is_known = is_known_method(&bytes[..method]);
+    let line_feed = memchr(b'\n', bytes);
+    let line = bytes[method..line_feed.unwrap_or(bytes.len())].trim_ascii_end();
+    let words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .count();
+    if !is_known && words > 2 {
+        return Recognised::Other;
+    }
+    if line_feed.is_none() {
         // A request line has no control bytes; other text protocols end their first line soon.
-        let printable = bytes[method..]
+        let printable = line
             .iter()
             .all(|&byte| byte >= b' ' || byte == b'\t' || byte == b'\r');
         return if printable {
@@ -53,11 +64,10 @@ pub fn request(bytes: &[u8]) -> Recognised {
         } else {
             Recognised::Other
         };
-    };
-    let line = bytes[method..line_feed].trim_ascii_end();
-    if has_version(line)
-        || (is_known_method(&bytes[..method]) && line.trim_ascii_start().starts_with(b"/"))
-    {
+    }
+    // Without a version it is HTTP/0.9, if anything: a method and a path, nothing else.
+    let is_path = |word: &[u8]| word.starts_with(b"/") && !word.iter().any(u8::is_ascii_whitespace);
+    if ends_in_version(line) || (is_known && is_path(line.trim_ascii_start())) {
         Recognised::Http
     } else {
         Recognised::Other
@@ -85,19 +95,21 @@ pub fn response(bytes: &[u8]) -> Recognised {
     Recognised::Other
 }
 
-/// Whether a segment begins a request, in a direction whose framing is not known: with a whole request line, or, where
-/// the line goes on in the next segment, with one of the methods that servers know and a path.
+/// Whether a segment begins a request, in a direction whose framing is not known: with a whole request line of three
+/// words, or with one of the methods that servers know and a path. Text in a body often looks like less.
 #[must_use]
 pub fn request_in_midstream(bytes: &[u8]) -> bool {
-    match request(bytes) {
-        Recognised::Http => true,
-        Recognised::Unsure => {
-            let bytes = without_empty_lines(bytes);
-            let method = bytes.iter().position(|&byte| byte == b' ').unwrap_or(0);
-            is_known_method(&bytes[..method]) && bytes.get(method + 1) == Some(&b'/')
-        }
-        _ => false,
+    let recognised = request(bytes);
+    if !matches!(recognised, Recognised::Http | Recognised::Unsure) {
+        return false;
     }
+    let bytes = without_empty_lines(bytes);
+    let method = bytes.iter().position(|&byte| byte == b' ').unwrap_or(0);
+    if is_known_method(&bytes[..method]) && bytes[method..].trim_ascii_start().starts_with(b"/") {
+        return true;
+    }
+    let line = &bytes[..memchr(b'\n', bytes).unwrap_or(0)];
+    recognised == Recognised::Http && line.iter().filter(|byte| **byte == b' ').count() == 2
 }
 
 /// RFC 9112 §2.2: empty lines before a request line are ignored; some servers send them before a status line.
@@ -126,14 +138,17 @@ pub fn is_known_method(method: &[u8]) -> bool {
     )
 }
 
-/// Whether the last word of a request line is a protocol version.
-fn has_version(line: &[u8]) -> bool {
+/// Whether a request line ends in a protocol version, be it with or without the blank before it.
+fn ends_in_version(line: &[u8]) -> bool {
     let last = line
         .iter()
         .rposition(|byte| matches!(byte, b' ' | b'\t'))
         .map_or(0, |at| at + 1);
     let word = &line[last..];
-    word.len() >= 6 && word[..5].eq_ignore_ascii_case(b"HTTP/") && word[5].is_ascii_digit()
+    let is_version = |word: &[u8]| {
+        word.len() >= 6 && word[..5].eq_ignore_ascii_case(b"HTTP/") && word[5].is_ascii_digit()
+    };
+    is_version(word) || (word.len() > 8 && word[0] == b'/' && is_version(&word[word.len() - 8..]))
 }
 
 fn other_protocol(bytes: &[u8]) -> Option<Recognised> {

@@ -11,6 +11,7 @@ use super::Limits;
 use super::dialogue::{Chunk, Dialogue, Ending, Sink};
 use crate::account::{Counter, Reason};
 use crate::exchange::ConnectionId;
+use crate::http1::recognise::{self, Recognised};
 use crate::tcp::{Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Stream};
 use crate::time::Timestamp;
 use crate::wire::{Path, Segment, TcpFlags};
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     initiator: Option<usize>,
     /// Whether the 4-tuple was unknown when this life of it began.
     alone: bool,
+    /// A reset was seen that the receiver may not have taken.
+    suspended: Option<Suspended>,
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
     pub(super) last_seen: Timestamp,
@@ -45,11 +48,24 @@ struct SideState {
     isn: Option<u32>,
     /// Whether any segment of this direction was captured.
     seen: bool,
+    /// The acknowledgement number that it sent last.
+    last_ack: Option<u32>,
     /// The timestamp that PAWS compares with.
     recent_timestamp: Option<u32>,
     signed: Option<bool>,
     /// Stream offset of a byte that the urgent pointer takes out of the stream.
     urgent: Option<u64>,
+}
+
+/// A connection after a reset. Its receiver may have refused it (a wrong checksum, a TTL that ran out): then it goes on
+/// to acknowledge what comes after. What comes is kept until that is known.
+struct Suspended {
+    /// The direction of the reset, and where in that stream it was.
+    direction: usize,
+    at: u64,
+    since: Timestamp,
+    segments: Vec<(usize, Segment<'static>, Bytes)>,
+    bytes: usize,
 }
 
 struct Waiting {
@@ -63,6 +79,13 @@ pub(super) enum Timer {
     ProofGrace,
     Stall,
 }
+
+/// Payload kept after a reset until it is known whether the receiver took it.
+const MAX_SUSPENDED: usize = 256 << 10;
+
+/// How far before its first segment a stream is believed to begin, where the capture began in the middle of it and
+/// shows segments out of order.
+const MAX_BEFORE: u64 = 1 << 20;
 
 /// How long a hole is waited at when the peer's packets are not in the capture, so that nothing can ever prove it.
 pub(super) const STALL: Duration = Duration::from_secs(1);
@@ -90,6 +113,7 @@ impl Connection {
             syn_payload: None,
             initiator: None,
             alone,
+            suspended: None,
             waiting: VecDeque::new(),
             last_seen: Timestamp::ZERO,
             confirmed: false,
@@ -121,11 +145,16 @@ impl Connection {
 
     /// Bytes of memory held for it.
     pub(super) fn memory(&self) -> usize {
+        let suspended = self
+            .suspended
+            .as_ref()
+            .map_or(0, |suspended| suspended.bytes);
         let waiting: usize = self.waiting.iter().map(|waiting| waiting.memory()).sum();
         std::mem::size_of::<Self>()
             + self.streams[0].memory()
             + self.streams[1].memory()
             + self.dialogue.memory()
+            + suspended
             + waiting
     }
 
@@ -134,11 +163,12 @@ impl Connection {
         let stream = &self.streams[direction];
         match self.sides[direction].isn {
             Some(isn) => isn == seq,
-            // Adopted from its data before the SYN was captured, or only the other end's SYN was seen.
+            // Adopted from its data before the SYN was captured.
             None if stream.is_anchored() => {
                 stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)
             }
-            None => self.sides[1 - direction].isn.is_some() && !self.confirmed,
+            // Only the other end's SYN was seen, or nothing at all.
+            None => !self.confirmed,
         }
     }
 
@@ -159,14 +189,10 @@ impl Connection {
             }
         };
         let stream = &self.streams[direction];
-        let same_start = match self.sides[direction].isn {
-            Some(isn) => isn == seq,
-            None => {
-                !stream.is_anchored()
-                    || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)
-                    || stream.is_untouched()
-            }
-        };
+        // While nothing was sent, a server (or what stands in for it) may change its mind about where it begins.
+        let same_start = self.sides[direction].isn == Some(seq)
+            || stream.is_untouched()
+            || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN);
         acknowledges && same_start
     }
 
@@ -202,9 +228,12 @@ impl Connection {
         if self.dialogue.is_opaque() {
             return self.opaque_segment(direction, segment, sink);
         }
-        if segment.flags.has(TcpFlags::RST) {
-            self.reset(direction, segment, sink);
+        if self.suspended.is_some() {
+            self.while_suspended(direction, segment, now, sink);
             return None;
+        }
+        if segment.flags.has(TcpFlags::RST) {
+            return self.reset(direction, segment, now, sink);
         }
         if segment.flags.has(TcpFlags::SYN) {
             self.syn(direction, segment, now, sink);
@@ -244,6 +273,13 @@ impl Connection {
         if self.closed {
             return None;
         }
+        if let Some(suspended) = &self.suspended {
+            if suspended.since.after(STALL) <= now {
+                self.close(Ending::Reset, sink);
+                return None;
+            }
+            return Some(Timer::Stall);
+        }
         // The client's side first: its holes hold up the server's bytes.
         let client = self.dialogue.client().unwrap_or(0);
         for direction in [client, 1 - client] {
@@ -275,6 +311,19 @@ impl Connection {
             return;
         }
         self.closed = true;
+        let ending = match self.suspended.take() {
+            Some(suspended) => {
+                for (_, segment, payload) in &suspended.segments {
+                    let segment = Segment {
+                        payload,
+                        ..*segment
+                    };
+                    count_unread(&segment, Reason::AfterClose, sink);
+                }
+                Ending::Reset
+            }
+            None => ending,
+        };
         self.settle_syn_payload(true, sink);
         let client = self.dialogue.client().unwrap_or(0);
         for direction in [client, 1 - client] {
@@ -321,16 +370,105 @@ impl Connection {
         None
     }
 
-    fn reset(&mut self, direction: usize, segment: &Segment<'_>, sink: &mut Sink<'_>) {
+    fn reset(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) -> Option<Timer> {
         count_unread(segment, Reason::AfterClose, sink);
         let stream = &mut self.streams[direction];
-        let counts = match stream.offset_of(segment.seq) {
-            Some(offset) => stream.reset_at(offset),
+        let Some(at) = stream.offset_of(segment.seq) else {
             // The answer to a SYN that nobody listens for (RFC 9293 §3.10.7.3).
-            None => segment.flags.has(TcpFlags::ACK),
+            if segment.flags.has(TcpFlags::ACK) {
+                self.close(Ending::Reset, sink);
+            }
+            return None;
         };
-        if counts {
-            self.close(Ending::Reset, sink);
+        if !stream.reset_at(at) {
+            return None;
+        }
+        self.suspended = Some(Suspended {
+            direction,
+            at,
+            since: now,
+            segments: Vec::new(),
+            bytes: 0,
+        });
+        Some(Timer::Stall)
+    }
+
+    /// Keeps what comes after a reset, until the receiver shows that it did not take it.
+    fn while_suspended(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) {
+        let Some(suspended) = &mut self.suspended else {
+            return;
+        };
+        let went_on = direction != suspended.direction
+            && segment.flags.has(TcpFlags::ACK)
+            && !segment.flags.has(TcpFlags::RST)
+            && self.streams[suspended.direction]
+                .offset_of(segment.ack)
+                .is_some_and(|acknowledged| acknowledged > suspended.at + 1);
+        if went_on {
+            let kept = std::mem::take(&mut suspended.segments);
+            self.suspended = None;
+            for (direction, segment, payload) in &kept {
+                let segment = Segment {
+                    payload,
+                    ..*segment
+                };
+                self.segment(*direction, &segment, now, sink);
+            }
+            self.segment(direction, segment, now, sink);
+        } else if suspended.bytes + segment.payload.len() > MAX_SUSPENDED
+            || segment.flags.has(TcpFlags::RST)
+            || segment.flags.has(TcpFlags::SYN)
+        {
+            count_unread(segment, Reason::AfterClose, sink);
+        } else {
+            let payload = Bytes::copy_from_slice(segment.payload);
+            suspended.bytes += payload.len() + std::mem::size_of::<Segment<'_>>();
+            let Segment {
+                time,
+                path,
+                source,
+                destination,
+                seq,
+                ack,
+                flags,
+                window,
+                ..
+            } = *segment;
+            let Segment {
+                urgent,
+                timestamps,
+                signed,
+                cut,
+                ..
+            } = *segment;
+            let head = Segment {
+                time,
+                path,
+                source,
+                destination,
+                seq,
+                ack,
+                flags,
+                window,
+                urgent,
+                timestamps,
+                signed,
+                cut,
+                payload: &[],
+            };
+            suspended.segments.push((direction, head, payload));
         }
     }
 
@@ -342,23 +480,18 @@ impl Connection {
         sink: &mut Sink<'_>,
     ) {
         let first = segment.seq.wrapping_add(1);
-        let is_new = self.sides[direction].isn.is_none();
-        if !self.streams[direction].is_anchored()
-            || (is_new
-                && self.streams[direction].is_untouched()
-                && self.accepts_syn_or_answer(direction, segment))
-        {
-            self.streams[direction].anchor(first);
-        } else if self.streams[direction]
-            .offset_of(first)
-            .is_none_or(|at| at > Stream::ORIGIN)
-            || (!is_new && self.sides[direction].isn != Some(segment.seq))
-        {
+        let belongs = if segment.flags.has(TcpFlags::ACK) {
+            self.accepts_syn_ack(direction, segment.seq, segment.ack)
+        } else {
+            self.accepts_syn(direction, segment.seq)
+        };
+        if !belongs {
             // A SYN inside an established connection: the receiver answers with a challenge ACK (RFC 5961 §4).
             count_unread(segment, Reason::UnexpectedSyn, sink);
             return;
         }
-        if is_new {
+        if self.streams[direction].is_untouched() {
+            self.streams[direction].anchor(first);
             self.sides[direction].isn = Some(segment.seq);
             self.sides[direction].signed = Some(segment.signed);
         }
@@ -391,10 +524,6 @@ impl Connection {
             let payload = Bytes::copy_from_slice(segment.payload);
             self.syn_payload = Some((direction, first, payload, mark));
         }
-    }
-
-    fn accepts_syn_or_answer(&self, direction: usize, segment: &Segment<'_>) -> bool {
-        segment.flags.has(TcpFlags::ACK) || self.accepts_syn(direction, segment.seq)
     }
 
     /// Decides about the payload of a SYN: taken when the server acknowledged it, or, when the server's side is not
@@ -440,10 +569,34 @@ impl Connection {
             self.streams[1 - direction].anchor(segment.ack);
             self.dialogue.mark_midstream(1 - direction);
         }
+        self.anchor_elsewhere(direction, segment);
         if self.sides[direction].signed.is_none() {
             self.sides[direction].signed = Some(segment.signed);
         }
         self.note_timestamp(direction, segment, false);
+    }
+
+    /// Moves the anchor of a stream of which nothing was read when its first data shows that it begins elsewhere.
+    fn anchor_elsewhere(&mut self, direction: usize, segment: &Segment<'_>) {
+        let stream = &mut self.streams[direction];
+        if segment.payload.is_empty() || !stream.is_untouched() {
+            return;
+        }
+        let Some(offset) = stream.offset_of(segment.seq) else {
+            return;
+        };
+        // Known so far only from the peer's acknowledgement, which the capture shows first.
+        let earlier = self.sides[direction].isn.is_none()
+            && offset < Stream::ORIGIN
+            && Stream::ORIGIN - offset <= MAX_BEFORE
+            && (recognise::request_in_midstream(segment.payload)
+                || recognise::response(segment.payload) == Recognised::Http);
+        // A proxy on the way answered the SYN; the peer has acknowledged what the real end sends.
+        let elsewhere = offset.abs_diff(Stream::ORIGIN) > MAX_BEFORE
+            && self.sides[1 - direction].last_ack == Some(segment.seq);
+        if earlier || elsewhere {
+            stream.anchor(segment.seq);
+        }
     }
 
     fn note_timestamp(&mut self, direction: usize, segment: &Segment<'_>, first: bool) {
@@ -484,9 +637,14 @@ impl Connection {
                 self.settle_syn_payload(false, sink);
             }
         }
-        let Some(offset) = self.streams[opposite].offset_of(segment.ack) else {
+        self.sides[direction].last_ack = Some(segment.ack);
+        let stream = &self.streams[opposite];
+        let Some(offset) = stream.offset_of(segment.ack) else {
             return Stream::ORIGIN;
         };
+        if stream.is_untouched() && offset.abs_diff(Stream::ORIGIN) > MAX_BEFORE {
+            return Stream::ORIGIN; // it begins elsewhere than the captured SYN says
+        }
         self.streams[opposite].acknowledge(offset, now);
         offset
     }

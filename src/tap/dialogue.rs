@@ -73,6 +73,8 @@ pub(super) struct Dialogue {
     request_lost: bool,
     server_ended: bool,
     conflict: bool,
+    /// A request could be framed in two ways: so can everything behind it.
+    framing_in_doubt: bool,
     found: Found,
 }
 
@@ -96,6 +98,8 @@ struct Lane {
     last: Mark,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
     midstream: bool,
+    /// Server side: an answer was found by its looks alone, behind bytes that were not read.
+    resynchronised: bool,
     /// The stream's first bytes were not HTTP: a message found later needs the other side's confirmation.
     foreign: bool,
     /// Client side: bytes that wait until it is known whether a tunnel begins.
@@ -223,6 +227,7 @@ impl Dialogue {
             first: Start::default(),
             last: Mark::default(),
             midstream: false,
+            resynchronised: false,
             foreign: false,
             paused: None,
         };
@@ -240,6 +245,7 @@ impl Dialogue {
             request_lost: false,
             server_ended: false,
             conflict: false,
+            framing_in_doubt: false,
             found: Found::Nothing,
         }
     }
@@ -343,6 +349,7 @@ impl Dialogue {
         let Some(reader) = &mut lane.reader else {
             lane.foreign = false;
             lane.midstream = true;
+            self.note_unread(direction);
             return;
         };
         let was_lost = reader.is_lost();
@@ -420,6 +427,7 @@ impl Dialogue {
                 || recognise::response(chunk.bytes) != Recognised::Other
                 || is_encrypted(chunk.bytes);
             if !chunk.boundary || !begins {
+                self.note_unread(direction);
                 return;
             }
         }
@@ -724,7 +732,9 @@ impl Dialogue {
     fn request_head(&mut self, direction: usize, head: RequestHead, sink: &mut Sink<'_>) {
         self.found = Found::Http;
         sink.account.count(Counter::Requests);
-        let (length, doubts) = framing::of_request(&head);
+        let (length, mut doubts) = framing::of_request(&head);
+        doubts.transfer_encoding |= self.framing_in_doubt;
+        self.framing_in_doubt |= doubts.transfer_encoding;
         let lane = &self.lanes[direction];
         let first = lane.first;
         let tentative = lane.foreign;
@@ -774,7 +784,7 @@ impl Dialogue {
     ) {
         self.request_lost = true;
         let head = whole_lines(bytes).and_then(|lines| RequestHead::parse(lines).ok());
-        let Some(head) = head.filter(|head| !head.version().is_empty()) else {
+        let Some(head) = head else {
             sink.account.count(Counter::Requests);
             sink.account.drop(reason);
             return;
@@ -939,6 +949,8 @@ impl Dialogue {
             .and_then(|id| self.pending.iter_mut().find(|pending| pending.id == id))
         {
             Some(pending) => pending.response = Some(response),
+            // Behind unread bytes, what looks like an answer may be part of a body: counted, not reported.
+            None if self.lanes[1 - client].resynchronised => {}
             None => sink.events.push_back(Event::Orphan {
                 connection: self.connection,
                 endpoints: self.endpoints(client),
@@ -994,6 +1006,9 @@ impl Dialogue {
         }
         let exact = exact?;
         self.uncertain = false;
+        for lane in &mut self.lanes {
+            lane.resynchronised = false;
+        }
         for pending in self.pending.range_mut(front..exact) {
             pending.answered = true; // by an answer that the capture lacks
         }
@@ -1082,10 +1097,17 @@ impl Dialogue {
             return;
         }
         sink.account.count(Counter::Desynchronised);
-        if self.client == Some(direction) {
+        self.note_unread(direction);
+    }
+
+    /// Bytes of a direction were passed over unread: messages may have been among them.
+    fn note_unread(&mut self, direction: usize) {
+        if self.client != Some(1 - direction) {
             self.request_lost = true;
-        } else {
+        }
+        if self.client != Some(direction) {
             self.uncertain = true;
+            self.lanes[direction].resynchronised = true;
         }
     }
 
