@@ -92,7 +92,7 @@ pub(super) const STALL: Duration = Duration::from_secs(1);
 
 /// A segment whose timestamp is older than the newest by more than this is refused. The receiver refuses any older one
 /// (RFC 7323 §5.3); the margin allows for capture that shows segments in another order than they were processed.
-const PAWS_MARGIN: i32 = 1000;
+const PAWS_MARGIN: i32 = 200;
 
 impl Connection {
     pub(super) fn new(

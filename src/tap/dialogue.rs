@@ -424,7 +424,7 @@ impl Dialogue {
         }
         if lane.midstream && lane.probe.is_empty() {
             let begins = recognise::request_in_midstream(chunk.bytes)
-                || recognise::response(chunk.bytes) != Recognised::Other
+                || recognise::response(chunk.bytes) == Recognised::Http
                 || is_encrypted(chunk.bytes);
             if !chunk.boundary || !begins {
                 self.note_unread(direction);
