@@ -45,6 +45,9 @@ fn read(paths: &[PathBuf]) -> Vec<Exchange> {
     let mut reader = Reader::open(paths).unwrap();
     let exchanges = join(&mut reader);
     assert_eq!(reader.damage(), &[], "{paths:?}");
+    reader.account().check().unwrap();
+    let (read, size) = reader.progress();
+    assert_eq!(Some(read), size, "{paths:?} is read to its end");
     exchanges
 }
 
@@ -485,6 +488,40 @@ fn connections_are_told_by_the_first_sixteen_digits() {
     let ids: Vec<_> = exchanges.iter().map(|it| it.connection).collect();
     assert_eq!(ids[0], ids[1]);
     assert!(ids[1] != ids[2] && ids[2] != ids[3] && ids[1] != ids[3]);
+}
+
+#[test]
+fn connections_end_when_idle_and_at_the_end() {
+    let minute = 60_000_000_000;
+    let file: Vec<_> = [
+        ("aaaaaaaaaaaaaaaa00", 1),
+        ("bbbbbbbbbbbbbbbb00", 2),
+        ("aaaaaaaaaaaaaaaa00", 4),
+        ("aaaaaaaaaaaaaaaa00", 8),
+    ]
+    .iter()
+    .flat_map(|&(id, time)| gor(1, id, time * minute, GET))
+    .collect();
+    let input = Input::from_reader(Box::new(Cursor::new(file)), Path::new("a.gor")).unwrap();
+    let seen: Vec<_> = Reader::new(vec![input])
+        .unwrap()
+        .filter_map(|event| match event {
+            Event::Request(request) => Some(format!("request {}", request.connection.0)),
+            Event::Closed { connection } => Some(format!("closed {}", connection.0)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "request 1",
+            "request 2",
+            "request 1",
+            "closed 2",
+            "request 1",
+            "closed 1"
+        ]
+    );
 }
 
 #[test]

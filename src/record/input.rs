@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -100,6 +102,7 @@ pub fn detect(first: &[u8], name: &Path) -> Option<Format> {
 pub struct Input {
     path: PathBuf,
     format: Format,
+    progress: Progress,
     content: Box<dyn Read + Send>,
 }
 
@@ -109,16 +112,16 @@ impl Input {
     /// # Errors
     /// When it cannot be opened, or holds none of the known formats.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let raw: Box<dyn Read + Send> = if path.as_os_str() == "-" {
-            Box::new(io::stdin())
-        } else {
-            let file = File::open(path).map_err(|source| RecordError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-            Box::new(file)
-        };
-        Self::from_reader(raw, path)
+        if path.as_os_str() == "-" {
+            return Self::from_reader(Box::new(io::stdin()), path);
+        }
+        let file = File::open(path).map_err(|source| RecordError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        let size = metadata.map(|metadata| metadata.len());
+        Self::recognise(Box::new(file), path, size)
     }
 
     /// Recognises what `raw` holds; `path` is its name.
@@ -126,6 +129,22 @@ impl Input {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_reader(raw: Box<dyn Read + Send>, path: &Path) -> Result<Self, RecordError> {
+        Self::recognise(raw, path, None)
+    }
+
+    fn recognise(
+        raw: Box<dyn Read + Send>,
+        path: &Path,
+        size: Option<u64>,
+    ) -> Result<Self, RecordError> {
+        let progress = Progress {
+            read: Arc::default(),
+            size,
+        };
+        let raw = Box::new(Counted {
+            raw,
+            read: Arc::clone(&progress.read),
+        });
         let open = |source| RecordError::Open {
             path: path.to_owned(),
             source,
@@ -140,6 +159,7 @@ impl Input {
             Some(format) => Ok(Self {
                 path: path.to_owned(),
                 format,
+                progress,
                 content,
             }),
             None => Err(RecordError::Unknown {
@@ -172,8 +192,40 @@ impl Input {
         self.content
     }
 
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     pub(super) fn into_buffered(self) -> Box<dyn BufRead + Send> {
         Box::new(BufReader::with_capacity(64 << 10, self.content))
+    }
+}
+
+/// How far a file was read.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    read: Arc<AtomicU64>,
+    size: Option<u64>,
+}
+
+impl Progress {
+    /// Bytes read, and bytes in all if that is known; before decompression.
+    pub(super) fn get(&self) -> (u64, Option<u64>) {
+        (self.read.load(Ordering::Relaxed), self.size)
+    }
+}
+
+/// Counts what is read.
+struct Counted {
+    raw: Box<dyn Read + Send>,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.raw.read(buffer)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }
 

@@ -4,16 +4,18 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::AHashMap;
 use tracing::warn;
 
 use super::damage::Damage;
 use super::gor::{Kind, Pairing, Record, Records};
-use super::input::{Format, Input};
+use super::input::{Format, Input, Progress};
 use super::jsonl::Lines;
 use super::{RecordError, har};
-use crate::exchange::{ConnectionId, Event, Exchange, ExchangeId};
+use crate::account::{Account, Counter, Reason};
+use crate::exchange::{Completeness, ConnectionId, Event, Exchange, ExchangeId};
 use crate::time::Timestamp;
 
 /// Reads recordings of messages (`.gor`, `.jsonl`, `.har`), several as if they were one, in the order of time.
@@ -28,6 +30,7 @@ pub struct Reader {
     events: VecDeque<Event>,
     damage: Vec<(PathBuf, Damage)>,
     damaged: u64,
+    account: Account,
     ended: bool,
 }
 
@@ -54,6 +57,7 @@ impl Reader {
             events: VecDeque::new(),
             damage: Vec::new(),
             damaged: 0,
+            account: Account::new(),
             ended: false,
         })
     }
@@ -68,6 +72,48 @@ impl Reader {
     #[must_use]
     pub const fn damaged(&self) -> u64 {
         self.damaged
+    }
+
+    /// The requests and responses handed out so far, and why those that are not whole are not.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// How many bytes of the files were read, before decompression, and how many they have, if that is known.
+    #[must_use]
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        let each = || self.sources.iter().map(|source| source.progress.get());
+        (
+            each().map(|(read, _)| read).sum(),
+            each().map(|(_, size)| size).sum(),
+        )
+    }
+
+    fn count(&mut self, event: &Event) {
+        let (began, whole, completeness) = match event {
+            Event::Request(request) => (
+                Counter::Requests,
+                Counter::RequestsWhole,
+                request.completeness,
+            ),
+            Event::Response { response, .. } => (
+                Counter::Responses,
+                Counter::ResponsesWhole,
+                response.completeness,
+            ),
+            Event::Orphan { .. } => (
+                Counter::Responses,
+                Counter::ResponsesWhole,
+                Completeness::Incomplete(Reason::ResponseWithoutRequest),
+            ),
+            Event::Unanswered { .. } | Event::Closed { .. } => return,
+        };
+        self.account.count(began);
+        match completeness {
+            Completeness::Whole => self.account.count(whole),
+            Completeness::Incomplete(reason) => self.account.drop(reason),
+        }
     }
 
     /// Makes events of the next entry; `false` when there is none.
@@ -94,6 +140,8 @@ impl Reader {
             return false;
         };
         source.held -= entry.entry.size();
+        let (now, _) = entry.key;
+        self.ids.sweep(now, &mut self.events);
         match entry.entry {
             Entry::Record(record) => {
                 if let Err(damage) = self.pairing.push(record, &mut self.ids, &mut self.events) {
@@ -101,7 +149,10 @@ impl Reader {
                     note(&mut self.damage, &mut self.damaged, path, damage);
                 }
             }
-            Entry::Exchange(exchange) => self.ids.exchange_events(at, *exchange, &mut self.events),
+            Entry::Exchange(exchange) => {
+                self.ids
+                    .exchange_events(at, *exchange, now, &mut self.events);
+            }
         }
         true
     }
@@ -113,6 +164,7 @@ impl Iterator for Reader {
     fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
+                self.count(&event);
                 return Some(event);
             }
             if self.ended {
@@ -121,6 +173,7 @@ impl Iterator for Reader {
             if !self.advance() {
                 self.ended = true;
                 self.pairing.finish(&mut self.events);
+                self.ids.finish(&mut self.events);
             }
         }
     }
@@ -137,6 +190,7 @@ fn note(list: &mut Vec<(PathBuf, Damage)>, count: &mut u64, path: PathBuf, damag
 /// One file, read ahead.
 struct Source {
     path: PathBuf,
+    progress: Progress,
     entries: Entries,
     /// The earliest is on top.
     queue: BinaryHeap<Queued>,
@@ -155,6 +209,7 @@ enum Entries {
 impl Source {
     fn new(input: Input) -> Result<Self, RecordError> {
         let path = input.path().to_owned();
+        let progress = input.progress();
         let entries = match input.format() {
             Format::Gor => Entries::Gor(Box::new(Records::new(input.into_content()))),
             Format::Jsonl => Entries::Jsonl(Lines::new(input.into_buffered())),
@@ -168,6 +223,7 @@ impl Source {
         };
         Ok(Self {
             path,
+            progress,
             entries,
             queue: BinaryHeap::new(),
             held: 0,
@@ -276,11 +332,20 @@ impl PartialEq for Queued {
 
 impl Eq for Queued {}
 
-/// Hands out identifiers.
+/// Hands out identifiers, and says when a connection is over: recordings do not, so when it was idle for long.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     exchanges: u64,
-    connections: AHashMap<(Option<usize>, u64), ConnectionId>,
+    connections: AHashMap<(Option<usize>, u64), Known>,
+    named: u64,
+    /// When idle connections were last looked for.
+    swept: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: ConnectionId,
+    used: Timestamp,
 }
 
 impl Ids {
@@ -290,18 +355,62 @@ impl Ids {
     }
 
     /// The connection that all `.gor` ids with that number share, in whatever file.
-    pub(super) fn gor_connection(&mut self, number: u64) -> ConnectionId {
-        self.connection((None, number))
+    pub(super) fn gor_connection(&mut self, number: u64, now: Timestamp) -> ConnectionId {
+        self.connection((None, number), now)
     }
 
-    fn connection(&mut self, key: (Option<usize>, u64)) -> ConnectionId {
-        let next = ConnectionId(self.connections.len() as u64 + 1);
-        *self.connections.entry(key).or_insert(next)
+    fn connection(&mut self, key: (Option<usize>, u64), now: Timestamp) -> ConnectionId {
+        let known = self.connections.entry(key).or_insert_with(|| {
+            self.named += 1;
+            Known {
+                id: ConnectionId(self.named),
+                used: now,
+            }
+        });
+        known.used = known.used.max(now);
+        known.id
+    }
+
+    /// Closes what was idle for long at `now`.
+    fn sweep(&mut self, now: Timestamp, events: &mut VecDeque<Event>) {
+        if now.since(self.swept) < IDLE {
+            return;
+        }
+        self.swept = now;
+        self.close(|known| now.since(known.used) >= IDLE, events);
+    }
+
+    /// Closes everything.
+    fn finish(&mut self, events: &mut VecDeque<Event>) {
+        self.close(|_| true, events);
+    }
+
+    fn close(&mut self, is_over: impl Fn(Known) -> bool, events: &mut VecDeque<Event>) {
+        let mut over = Vec::new();
+        self.connections.retain(|_, &mut known| {
+            let is_over = is_over(known);
+            if is_over {
+                over.push(known.id);
+            }
+            !is_over
+        });
+        // The map has no order of its own, and the same files are to give the same events.
+        over.sort_unstable();
+        events.extend(
+            over.into_iter()
+                .map(|connection| Event::Closed { connection }),
+        );
     }
 
     /// Names an exchange of the file at that place anew, and takes it apart.
-    fn exchange_events(&mut self, file: usize, exchange: Exchange, events: &mut VecDeque<Event>) {
-        let connection = self.connection((Some(file), exchange.connection.0));
+    fn exchange_events(
+        &mut self,
+        file: usize,
+        exchange: Exchange,
+        now: Timestamp,
+        events: &mut VecDeque<Event>,
+    ) {
+        let connection = self.connection((Some(file), exchange.connection.0), now);
         let Some(request) = exchange.request else {
             events.extend(exchange.response.map(|response| Event::Orphan {
                 connection,
@@ -321,6 +430,9 @@ impl Ids {
         });
     }
 }
+
+/// How long a connection is idle before it is taken to be over; also how often that is looked for.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// Entries of each file over which order is restored.
 const READ_AHEAD: usize = 512;

@@ -83,7 +83,7 @@ impl Pairing {
         }
         events.push_back(Event::Request(Arc::new(Request {
             id,
-            connection: ids.gor_connection(connection),
+            connection: ids.gor_connection(connection, record.time),
             endpoints,
             first_byte: record.time,
             last_byte,
@@ -129,7 +129,7 @@ impl Pairing {
             },
             None => {
                 let (connection, endpoints) = connection_of(&record.id);
-                let connection: ConnectionId = ids.gor_connection(connection);
+                let connection: ConnectionId = ids.gor_connection(connection, record.time);
                 Event::Orphan {
                     connection,
                     endpoints,
