@@ -11,7 +11,7 @@
 //!   order, each after the answer to the one before.
 //! * Every request that is offered is settled exactly once, as [`Answered`](Outcome::Answered),
 //!   [`Failed`](Outcome::Failed) or [`Skipped`](Outcome::Skipped), also when the engine is stopped, so that the stage
-//!   `replay` of the [`Account`](crate::account::Account) balances.
+//!   `replay` of the [`Account`] balances.
 //! * Nothing is sent twice, unless [`ReplayConfig::retry_safe`] says so. A kept connection that the target closed is
 //!   noticed before the next request is written to it.
 //! * Offering a batch costs each worker thread one wake-up: stage it with [`Feeder::offer`] and [`Feeder::closed`],

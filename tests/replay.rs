@@ -753,6 +753,52 @@ fn an_answer_over_the_bound_is_not_kept() {
 }
 
 #[test]
+fn many_large_answers_at_a_time_are_not_all_kept() {
+    const PART: usize = 300_000;
+    let (arrived, arrivals) = mpsc::channel();
+    let gate = Arc::new(std::sync::Barrier::new(11));
+    let open = Arc::clone(&gate);
+    let target = Target::start(move |_| {
+        let (arrived, open) = (arrived.clone(), Arc::clone(&open));
+        Act::Drive(Box::new(move |stream| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * PART);
+            stream.write_all(head.as_bytes()).expect("open");
+            stream.write_all(&vec![b'x'; PART]).expect("open");
+            arrived.send(()).expect("the test waits");
+            open.wait();
+            stream.write_all(&vec![b'x'; PART]).expect("open");
+        }))
+    });
+    let mut bench = Bench::start(target.config(), |config| config.answer_bytes = 1 << 20);
+    for connection in 0..10 {
+        bench.offer(connection, &get("/"));
+    }
+    for _ in 0..10 {
+        arrivals.recv_timeout(LONG).expect("half an answer");
+    }
+    gate.wait();
+    let mut kept = 0;
+    for _ in 0..10 {
+        let body = answered(bench.next()).response.body;
+        assert_eq!(
+            body.wire.len() + usize::try_from(body.missing).expect("small"),
+            2 * PART
+        );
+        kept += body.wire.len();
+    }
+    assert!(kept < 10 * PART, "{kept}");
+    // What is over does not outlast them.
+    bench.offer(1, &get("/"));
+    arrivals.recv_timeout(LONG).expect("half an answer");
+    for _ in 0..10 {
+        let gate = Arc::clone(&gate);
+        thread::spawn(move || gate.wait());
+    }
+    assert_eq!(answered(bench.next()).response.body.missing, 0);
+    bench.finish();
+}
+
+#[test]
 fn an_https_target_is_sent_to() {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     let pem = certified.cert.pem().into_bytes();
@@ -862,6 +908,8 @@ enum Act {
     AnswerAndClose(Vec<u8>),
     /// Closes with RST.
     Reset,
+    /// Leaves the rest of the exchange to this.
+    Drive(Box<dyn FnOnce(&mut TcpStream) + Send>),
     /// Says nothing until the client is gone.
     Hang,
     /// Answers without end.
@@ -969,6 +1017,7 @@ fn serve(
                 let _ = socket.set_linger(Some(Duration::ZERO));
                 return;
             }
+            Act::Drive(drive) => drive(&mut stream),
             Act::Endless => {
                 let mut bytes: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
                 while stream.write_all(bytes).is_ok() {

@@ -200,6 +200,11 @@ impl MessageReader {
         self.buffer.capacity()
     }
 
+    /// Changes the bound on bodies from here on, that of the one in hand included.
+    pub fn limit_body(&mut self, bytes: usize) {
+        self.limits.body = bytes;
+    }
+
     /// Takes the next bytes of the stream. Poll until [`Step::NeedInput`] before the next push.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.state != State::Lost {

@@ -24,6 +24,9 @@ pub struct ReplayConfig {
     pub max_body: usize,
     /// So many bytes of an answer's body are kept; the rest is read and counted as missing.
     pub max_answer: usize,
+    /// So many bytes of answers that are not whole yet are kept in all, so that many large and slow ones at a time do not
+    /// fill the memory; beyond it a body is treated as one over [`Self::max_answer`].
+    pub answer_bytes: usize,
     /// So many connections to the target at most; beyond it captured connections share them.
     pub max_connections: NonZeroUsize,
     /// A captured connection that is silent for so long gives its target connection up.
@@ -63,6 +66,7 @@ impl ReplayConfig {
             replay_ambiguous: false,
             max_body: 16 << 20,
             max_answer: 1 << 20,
+            answer_bytes: 32 << 20,
             max_connections: NonZeroUsize::new(256).unwrap_or(NonZeroUsize::MIN),
             idle: Duration::from_secs(60),
             deadlines: Deadlines::default(),

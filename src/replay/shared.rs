@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// `None` while running, then when to give up.
     pub(super) stop: watch::Sender<Option<Instant>>,
     pub(super) connections: AtomicUsize,
+    /// Bytes held for answers that are not whole yet.
+    pub(super) answer_bytes: AtomicUsize,
     /// The system once had no local port left for a connection to the target.
     pub(super) out_of_ports: AtomicBool,
     pacer: Mutex<Pacer>,
@@ -46,6 +48,7 @@ impl Shared {
             ask_again: Notify::new(),
             stop: watch::Sender::new(None),
             connections: AtomicUsize::new(0),
+            answer_bytes: AtomicUsize::new(0),
             out_of_ports: AtomicBool::new(false),
             pacer: Mutex::new(Pacer::new(config.schedule)),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),

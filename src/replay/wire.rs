@@ -108,7 +108,7 @@ impl Sender for WireSender {
         };
         let (answer, keep) = exchange.run(&mut self.scratch).await?;
         if keep {
-            connection.used = true;
+            connection.reset();
             self.connection = Some(connection);
         }
         Ok(answer)
@@ -144,6 +144,8 @@ struct Connection {
     reader: MessageReader,
     /// Whether it has carried an exchange.
     used: bool,
+    /// Its share of [`Shared::answer_bytes`].
+    held: usize,
     shared: Arc<Shared>,
 }
 
@@ -161,8 +163,33 @@ impl Connection {
             stream,
             reader: MessageReader::new(Side::Responses, limits),
             used: false,
+            held: 0,
             shared,
         }
+    }
+
+    /// Counts the bytes that the reader holds, and has it keep no more of this body if all readers hold too many.
+    fn bound_memory(&mut self) {
+        let all = &self.shared.answer_bytes;
+        let held = self.reader.memory();
+        let before = if held >= self.held {
+            all.fetch_add(held - self.held, Ordering::Relaxed)
+        } else {
+            all.fetch_sub(self.held - held, Ordering::Relaxed)
+        };
+        if held > self.held && before + (held - self.held) > self.shared.config.answer_bytes {
+            self.reader.limit_body(0);
+        }
+        self.held = held;
+    }
+
+    /// Makes it fit for another exchange.
+    fn reset(&mut self) {
+        self.used = true;
+        self.shared
+            .answer_bytes
+            .fetch_sub(std::mem::take(&mut self.held), Ordering::Relaxed);
+        self.reader.limit_body(self.shared.config.max_answer);
     }
 
     /// Whether the target has neither closed it nor sent bytes that nobody asked for. Asks the kernel: the runtime may
@@ -179,6 +206,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared
+            .answer_bytes
+            .fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
@@ -198,6 +228,16 @@ struct Exchange<'a> {
     interim: Vec<u16>,
     /// The final head, its body awaited.
     head: Option<(ResponseHead, Doubts)>,
+}
+
+/// How far reading went.
+enum Reading {
+    /// The answer is whole.
+    Done(Box<Received>),
+    /// There is no more for now.
+    Dry,
+    /// There is more.
+    Flowing,
 }
 
 /// A whole answer, but for its bookkeeping.
@@ -227,8 +267,10 @@ impl Exchange<'_> {
             let ready = self.connection.stream.ready(interest);
             match timeout_at(limit.into(), ready).await {
                 Ok(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
-                    if let Some(received) = self.read(scratch)? {
-                        return Ok(self.finish(received));
+                    match self.read(scratch)? {
+                        Reading::Done(received) => return Ok(self.finish(*received)),
+                        Reading::Dry => {}
+                        Reading::Flowing => tokio::task::yield_now().await,
                     }
                 }
                 Ok(Ok(_)) => {}
@@ -264,25 +306,27 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads what is there; the answer, once it is whole.
-    fn read(&mut self, scratch: &mut [u8]) -> Result<Option<Received>, Failure> {
-        // Not for ever: an answer without end must meet its deadline.
+    /// Reads what is there.
+    fn read(&mut self, scratch: &mut [u8]) -> Result<Reading, Failure> {
+        // Not for ever: an answer without end must meet its deadline, and others want their turn.
         for _ in 0..READS_AT_A_TIME {
-            match self.connection.stream.try_read(scratch) {
-                Ok(0) => return self.end(true).map(Some),
+            let received = match self.connection.stream.try_read(scratch) {
+                Ok(0) => Some(self.end(true)?),
                 Ok(len) => {
                     self.answer_began.get_or_insert_with(Instant::now);
                     self.connection.reader.push(&scratch[..len]);
-                    if let Some(received) = self.poll()? {
-                        return Ok(Some(received));
-                    }
+                    self.poll()?
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.end(false).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Dry),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Some(self.end(false)?),
+            };
+            if let Some(received) = received {
+                return Ok(Reading::Done(Box::new(received)));
             }
+            self.connection.bound_memory();
         }
-        Ok(None)
+        Ok(Reading::Flowing)
     }
 
     fn poll(&mut self) -> Result<Option<Received>, Failure> {
