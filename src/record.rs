@@ -40,6 +40,12 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
     },
+    /// The file to be written is one of those to be read.
+    #[error("{}: this file is read, so it cannot be written; give another name", path.display())]
+    IsInput {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be created.
     #[error("{}: cannot create the file: {source}", path.display())]
     Create {

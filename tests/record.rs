@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Cursor, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -861,6 +862,97 @@ fn a_full_disk_is_an_error_that_names_the_file() {
             account.check().unwrap();
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_fitted_on_a_full_disk_is_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    // Bodies that do not compress, 400 KB in all.
+    let mut noise = 1u32;
+    let list: Vec<_> = (0..40)
+        .map(|number| {
+            let body: Vec<u8> = std::iter::repeat_with(|| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (noise >> 24) as u8
+            })
+            .take(10_000)
+            .collect();
+            let head = "POST / HTTP/1.1\r\nContent-Length: 10000\r\n\r\n";
+            exchange(number, head, &body, Framing::Length(10_000), None)
+        })
+        .collect();
+    let (input, _) = write(&folder, "all.gor", &list);
+    for name in ["a.gor", "a.jsonl", "a.har", "a.pcap", "a.gor.gz"] {
+        let kept = folder.path().join(name);
+        let script = "mount -t tmpfs -o size=128k none /mnt || exit 99; \
+                      \"$0\" convert \"$1\" --out /mnt/\"$3\"; code=$?; cp /mnt/\"$3\" \"$2\"; exit $code";
+        let output = Command::new("unshare")
+            .args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_shadowtap")])
+            .args([&input, &kept])
+            .arg(name)
+            .output();
+        let output = match output {
+            Ok(output) if output.status.code() != Some(99) && kept.exists() => output,
+            cannot => {
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "cannot run here: {cannot:?}"
+                );
+                eprintln!("skipped: no mount namespace of our own: {cannot:?}");
+                return;
+            }
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(name) && said.contains("writing failed"),
+            "{said}"
+        );
+        let exchanges = if name == "a.pcap" {
+            capture(&kept)
+        } else {
+            let mut reader = Reader::open(std::slice::from_ref(&kept)).unwrap();
+            let exchanges = join(&mut reader);
+            // Only a compressed file keeps its torn end.
+            assert!(
+                name.ends_with(".gz") || reader.damaged() == 0,
+                "{name}: {:?}",
+                reader.damage()
+            );
+            exchanges
+        };
+        assert!(
+            (5..40).contains(&exchanges.len()),
+            "{name}: {} read",
+            exchanges.len()
+        );
+        let body = |it: &Exchange| it.request.as_ref().unwrap().body.wire.clone();
+        let kept = exchanges.iter().map(body);
+        assert!(
+            kept.eq(list.iter().take(exchanges.len()).map(body)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_file_is_not_written_while_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = write(&folder, "a.gor", &[get(1, "/")]);
+    let before = fs::read(&path).unwrap();
+    let roundabout = folder.path().join(".").join("a.gor");
+    let output = Command::new(env!("CARGO_BIN_EXE_shadowtap"))
+        .args(["convert", "--force", "--out"])
+        .args([&roundabout, &path])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("give another name"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[test]

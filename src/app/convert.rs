@@ -20,6 +20,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         force: job.force,
         ..Options::default()
     };
+    Writer::check_apart(&job.out, &job.files)?;
     let writer = Writer::create(&job.out, options)?;
     let progress = Progress::files(screen, input.size());
     if writer.format() == Format::Pcap && every_port {

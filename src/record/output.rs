@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -24,6 +25,8 @@ pub(super) struct Output {
     preamble: usize,
     /// What closes the file; written at every flush, and over again by the next records.
     footer: &'static [u8],
+    /// When everything was last brought to the file.
+    flushed: Instant,
     failed: Option<(io::ErrorKind, String)>,
 }
 
@@ -106,6 +109,7 @@ impl Output {
             ends: Vec::new(),
             preamble: 0,
             footer,
+            flushed: Instant::now(),
             failed: None,
         }
     }
@@ -121,7 +125,7 @@ impl Output {
         self.preamble = self.pending.len();
     }
 
-    /// Takes a record, whole when `append` returns true, and writes when enough have come.
+    /// Takes a record, whole when `append` returns true, and writes when enough have come or time has passed.
     ///
     /// The outer result is of the writing; the inner bool is what `append` said.
     pub(super) fn record(
@@ -141,16 +145,20 @@ impl Output {
             return (false, Progress::default(), Ok(()));
         }
         self.ends.push(self.pending.len());
-        if self.pending.len() < BATCH {
-            return (true, Progress::default(), Ok(()));
-        }
-        let (progress, result) = self.write_out();
+        let (progress, result) = if self.flushed.elapsed() >= FLUSH_AFTER {
+            self.flush()
+        } else if self.pending.len() >= BATCH {
+            self.write_out()
+        } else {
+            (Progress::default(), Ok(()))
+        };
         (true, progress, result)
     }
 
     /// Brings everything taken so far to the file, in a form that can be read now.
     pub(super) fn flush(&mut self) -> (Progress, Result<(), RecordError>) {
         let (progress, result) = self.write_out();
+        self.flushed = Instant::now();
         let result = result.and_then(|()| {
             let flushed = match &mut self.sink {
                 Sink::File { file, .. } => close_for_now(file, self.footer),
@@ -295,6 +303,9 @@ fn whole_records(preamble: usize, ends: &[usize], reached: usize) -> usize {
         .last()
         .unwrap_or(0)
 }
+
+/// Records are in the file, in a form that can be read, when one comes this long after the last flush.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes that are written together.
 const BATCH: usize = 64 << 10;

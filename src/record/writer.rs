@@ -1,6 +1,6 @@
 //! Writing recordings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::output::{Output, Progress};
@@ -103,6 +103,25 @@ impl Writer {
             format,
             account: Account::new(),
         })
+    }
+
+    /// Refuses to write to a file that is to be read as well, whatever names lead to it: it would be lost.
+    ///
+    /// # Errors
+    /// When `path` is one of `inputs`.
+    pub fn check_apart(path: &Path, inputs: &[PathBuf]) -> Result<(), RecordError> {
+        let Ok(real) = path.canonicalize() else {
+            return Ok(()); // It is not there yet.
+        };
+        // Devices and pipes can be both.
+        let is_file = real.is_file();
+        let same = |input: &PathBuf| input.canonicalize().is_ok_and(|input| input == real);
+        match inputs.iter().find(|input| is_file && same(input)) {
+            Some(_) => Err(RecordError::IsInput {
+                path: path.to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// What it writes.
