@@ -4,6 +4,7 @@ pub mod convert;
 pub mod input;
 pub mod inspect;
 pub mod live;
+pub mod losses;
 pub mod mirror;
 pub mod record;
 pub mod replay;

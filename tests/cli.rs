@@ -281,6 +281,8 @@ fn live_capture_says_what_is_wrong_and_what_helps() {
     or_permission(&output, &["--filter", "utter nonsense"]);
     let output = mirror(&["--admin", "192.0.2.1:9100"]);
     assert_fails(&output, 1, &["--admin", "192.0.2.1:9100"]);
+    let output = mirror(&["--port", "81", "--to", "http://127.0.0.1:81"]);
+    or_permission(&output, &["--to http://127.0.0.1:81", "version 1 itself"]);
 }
 
 #[test]

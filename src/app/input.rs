@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use crate::account::{Account, Counter, Reason, Stage};
+use crate::account::Account;
 use crate::capture::file::FileSource;
 use crate::capture::merge::Merged;
 use crate::capture::{CaptureError, PacketSource};
-use crate::exchange::{Completeness, ConnectionId, Event, ExchangeId};
+use crate::exchange::{ConnectionId, Event, ExchangeId};
 use crate::record::{Input as Recording, Reader, RecordError};
 use crate::tap::{Tap, TapConfig};
 use crate::time::Timestamp;
@@ -36,7 +36,6 @@ struct Packets {
 struct Messages {
     reader: Reader,
     next: Option<Event>,
-    account: Account,
     /// Whether damage was reported.
     reported: bool,
 }
@@ -59,11 +58,6 @@ impl Input {
                 Opened::Recording(input) => recordings.push(input),
             }
         }
-        let size = captures
-            .iter()
-            .map(|source| source.progress().1)
-            .sum::<Option<u64>>()
-            .filter(|_| recordings.is_empty());
         let mixed = !captures.is_empty() && !recordings.is_empty();
         let messages = if recordings.is_empty() {
             None
@@ -71,10 +65,15 @@ impl Input {
             Some(Messages {
                 reader: Reader::new(recordings)?,
                 next: None,
-                account: Account::new(),
                 reported: false,
             })
         };
+        let recorded = messages.as_ref().map(|it| it.reader.progress().1);
+        let size = captures
+            .iter()
+            .map(|source| source.progress().1)
+            .chain(recorded)
+            .sum();
         Ok(Self {
             packets: (!captures.is_empty()).then(|| Packets {
                 source: Merged::new(captures),
@@ -116,7 +115,6 @@ impl Input {
             let mixed = self.mixed;
             return Ok(self.messages.as_mut().and_then(|messages| {
                 let event = messages.next.take()?;
-                count(&mut messages.account, &event);
                 Some(if mixed { renamed(event) } else { event })
             }));
         }
@@ -134,7 +132,7 @@ impl Input {
             account.merge(packets.tap.account());
         }
         if let Some(messages) = &self.messages {
-            account.merge(&messages.account);
+            account.merge(messages.reader.account());
         }
         account
     }
@@ -156,16 +154,15 @@ impl Input {
         self.size
     }
 
-    /// How many bytes of the capture files were read.
+    /// How many bytes of the files were read.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.packets.as_ref().map_or(0, |packets| {
-            packets
-                .source
-                .sources()
-                .map(|source| source.progress().0)
-                .sum()
-        })
+        let captured = self.packets.iter().flat_map(|packets| {
+            let sources = packets.source.sources();
+            sources.map(|source| source.progress().0)
+        });
+        let recorded = self.messages.iter().map(|it| it.reader.progress().0);
+        captured.chain(recorded).sum()
     }
 
     /// The packets themselves, if there is nothing but capture files.
@@ -254,37 +251,6 @@ fn time_of(event: &Event) -> Timestamp {
         Event::Request(request) => request.last_byte,
         Event::Response { response, .. } | Event::Orphan { response, .. } => response.last_byte,
         Event::Unanswered { .. } | Event::Closed { .. } => Timestamp::ZERO,
-    }
-}
-
-/// Counts what a recording holds by the laws of the account.
-fn count(account: &mut Account, event: &Event) {
-    match event {
-        Event::Request(request) => {
-            account.count(Counter::Requests);
-            match request.completeness {
-                Completeness::Whole => account.count(Counter::RequestsWhole),
-                Completeness::Incomplete(reason) if reason.stage() == Stage::Request => {
-                    account.drop(reason);
-                }
-                Completeness::Incomplete(_) => account.drop(Reason::RequestGap),
-            }
-        }
-        Event::Response { response, .. } => {
-            account.count(Counter::Responses);
-            match response.completeness {
-                Completeness::Whole => account.count(Counter::ResponsesWhole),
-                Completeness::Incomplete(reason) if reason.stage() == Stage::Response => {
-                    account.drop(reason);
-                }
-                Completeness::Incomplete(_) => account.drop(Reason::ResponseGap),
-            }
-        }
-        Event::Orphan { .. } => {
-            account.count(Counter::Responses);
-            account.drop(Reason::ResponseWithoutRequest);
-        }
-        Event::Unanswered { .. } | Event::Closed { .. } => {}
     }
 }
 

@@ -47,6 +47,18 @@ impl Block {
             })
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.packets.len() as u64
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
     fn push(&mut self, packet: &Packet<'_>) {
         self.data.extend_from_slice(packet.data);
         self.packets
@@ -244,13 +256,16 @@ impl Capture {
             self.tap.packet(packet);
             block.push(packet);
         });
-        if !block.packets.is_empty()
-            && let Err(TrySendError::Full(block) | TrySendError::Disconnected(block)) =
-                blocks.try_send(block)
+        if !block.is_empty()
+            && let Err(refused) = blocks.try_send(block)
         {
-            let dropped = block.packets.len() as u64;
+            let reason = match refused {
+                TrySendError::Full(_) => Reason::RecordQueueFull,
+                TrySendError::Disconnected(_) => Reason::WriteFailed,
+            };
+            let dropped = refused.into_inner().len();
             self.own.add(Counter::RecordsOffered, dropped);
-            self.own.drop_n(Reason::RecordQueueFull, dropped);
+            self.own.drop_n(reason, dropped);
         }
         read
     }

@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use crossbeam_channel::Receiver;
 use prometheus_client::registry::Registry;
 
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
+use super::losses::LossWatch;
 use super::signals::StopSignals;
 use super::{Finished, runtime, target_summary};
 use crate::account::Account;
 use crate::admin::{Latch, Readiness};
-use crate::capture::live::Live;
+use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
 use crate::exchange::Event;
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Feeder, Outcome, Replay, ReplayConfig};
-use crate::tap::Tap;
+use crate::replay::{Engine, EngineHandle, Feeder, Outcome, Replay, ReplayConfig, TargetState};
+use crate::tap::{Tap, Watch, WatchedEnd};
 
 /// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ pub struct Mirror {
     forwarder: JoinHandle<()>,
     engines: Vec<(String, Engine)>,
     handles: Vec<EngineHandle>,
+    watch: Watch,
     /// Dropped when a target has resolved.
     resolving: Option<Latch>,
 }
@@ -49,7 +51,7 @@ impl Mirror {
     ///
     /// # Errors
     /// When the capture does not open, or the targets' settings cannot be used.
-    pub fn start(
+    pub async fn start(
         job: &Job,
         metrics: &Metrics,
         readiness: Latches,
@@ -63,10 +65,20 @@ impl Mirror {
             engines.push((config.target.to_string(), engine));
         }
         super::say_what_is_captured(&job.live, &live);
+        let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
+        // A name that takes longer is looked at once it has resolved; nothing is sent before that.
+        let first_word = async {
+            for handle in &handles {
+                while handle.target_state() == TargetState::Asking {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), first_word).await;
+        refuse_self(&engines, &job.tap.watch)?;
         let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
-        let handles = engines.iter().map(|(_, engine)| engine.handle()).collect();
         let mut tap = Tap::new(job.tap.clone());
-        tap.set_local(crate::capture::live::local_addresses().context("listing local addresses")?);
+        tap.set_local(local_addresses().context("listing local addresses")?);
         let dropped = WhenDropped::Replays(engines.len() as u64);
         let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
         let batches = worker.batches.clone();
@@ -81,6 +93,7 @@ impl Mirror {
             forwarder,
             engines,
             handles,
+            watch: job.tap.watch.clone(),
             resolving: Some(readiness.target),
         })
     }
@@ -108,6 +121,14 @@ impl Mirror {
         }
     }
 
+    /// Holds the targets' addresses, which may change, against what is watched.
+    ///
+    /// # Errors
+    /// A target has become version 1 itself.
+    pub fn refuse_self(&self) -> anyhow::Result<()> {
+        refuse_self(&self.engines, &self.watch)
+    }
+
     /// Stops capturing, gives the replays of what was captured until `grace` is over, and sums up.
     #[must_use]
     pub fn stop(self, grace: Duration) -> Finished {
@@ -130,6 +151,35 @@ impl Mirror {
             outcome,
         }
     }
+}
+
+/// Version 1 must never get its own requests again: it would do everything twice.
+///
+/// This happens where version 2's Service selects version 1's pods, as a preview service does between two releases.
+fn refuse_self(engines: &[(String, Engine)], watch: &Watch) -> anyhow::Result<()> {
+    let mut local = None;
+    for (name, engine) in engines {
+        let TargetState::Resolved(addresses) = engine.handle().target_state() else {
+            continue;
+        };
+        for address in addresses {
+            let watched = |end: &WatchedEnd| {
+                end.port == address.port() && end.address.is_none_or(|ip| ip == address.ip())
+            };
+            if !watch.ends.iter().any(watched) {
+                continue;
+            }
+            let local = local.get_or_insert_with(|| local_addresses().unwrap_or_default());
+            if local.contains(&address.ip()) {
+                bail!(
+                    "--to {name} is {address}, which is version 1 itself: it would get each of its requests again. \
+                     Is version 2's Service selecting version 1's pods? Where both listen on the same port of one \
+                     machine, watch version 1's address alone: --port ADDRESS:PORT"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What readiness waits for while a mirror starts.
@@ -173,10 +223,12 @@ async fn mirror(
     let latches = Latches::new(&mut readiness);
     super::serve_admin(job.admin, registry, readiness).await?;
     let nobody: Observer = Arc::new(|_| {});
-    let mut mirror = Mirror::start(&job, &metrics, latches, &nobody)?;
+    let mut mirror = Mirror::start(&job, &metrics, latches, &nobody).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);
+    let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
+    let mut outcome = Ok(());
     loop {
         tokio::select! {
             signal = signals.recv() => {
@@ -189,17 +241,28 @@ async fn mirror(
             break;
         }
         mirror.note_resolved_targets();
+        outcome = mirror.refuse_self();
+        if outcome.is_err() {
+            break;
+        }
         let account = mirror.account();
         metrics.publish(&account);
+        losses.look(&account);
         if progress.is_due() {
             progress.show(&account, None);
         }
     }
     drop(progress);
     metrics.capturing(false);
-    let stopping = tokio::task::spawn_blocking(move || mirror.stop(job.grace));
-    let finished = super::unless_signalled(stopping, &mut signals).await?;
+    let grace = if outcome.is_ok() {
+        job.grace
+    } else {
+        Duration::ZERO
+    };
+    let stopping = tokio::task::spawn_blocking(move || mirror.stop(grace));
+    let mut finished = super::unless_signalled(stopping, &mut signals).await?;
     metrics.publish(&finished.account);
+    finished.outcome = outcome.and(finished.outcome);
     Ok(finished)
 }
 

@@ -11,12 +11,13 @@ use tokio::sync::watch;
 
 use super::Finished;
 use super::live::{self, Batch, Block, Packets, WhenDropped};
+use super::losses::LossWatch;
 use super::signals::StopSignals;
-use crate::account::Account;
+use crate::account::{Account, Counter, Reason};
 use crate::admin::Readiness;
 use crate::capture::live::{Live, local_addresses};
 use crate::cli::record::Job;
-use crate::exchange::Joiner;
+use crate::exchange::{Event, Joiner};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, RecordError, Writer};
@@ -65,16 +66,17 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
                 let drain = thread::Builder::new()
                     .name("drain".to_owned())
                     .spawn(move || batches.iter().for_each(drop));
-                let done = write_packets(&blocks, writer, &publish);
+                let done = write_packets(&blocks, writer, publish);
                 drop(drain);
                 done
             } else {
-                write_exchanges(&batches, writer, &publish)
+                write_exchanges(&batches, writer, publish)
             }
         })
         .context("starting a thread")?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);
+    let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
@@ -87,10 +89,12 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
         let mut account = worker.account.borrow().clone();
         account.merge(&written.borrow());
         metrics.publish(&account);
+        losses.look(&account);
         if progress.is_due() {
             progress.show(&account, None);
         }
-        if writing.is_finished() {
+        // Its sender is dropped when nothing more can be written.
+        if written.has_changed().is_err() {
             break;
         }
     }
@@ -124,43 +128,70 @@ type Written = (Account, Result<(), RecordError>);
 fn write_packets(
     blocks: &Receiver<Block>,
     mut writer: Writer,
-    publish: &watch::Sender<Account>,
+    publish: watch::Sender<Account>,
 ) -> Written {
-    let written = until_closed(blocks, &mut writer, publish, |writer, block| {
-        block
-            .packets()
-            .try_for_each(|packet| writer.packet(&packet))
+    let written = until_closed(blocks, &mut writer, &publish, |writer, block| {
+        let mut packets = block.packets();
+        let written = packets.try_for_each(|packet| writer.packet(&packet));
+        written.map_err(|error| (error, packets.count() as u64))
     });
-    let (account, finished) = writer.finish();
+    drop(publish);
+    let (mut account, finished) = writer.finish();
+    let written = written.map_err(|(error, rest)| {
+        let queued: u64 = blocks.iter().map(|block| block.len()).sum();
+        give_up(&mut account, rest + queued);
+        error
+    });
     (account, written.and(finished))
 }
 
 fn write_exchanges(
     batches: &Receiver<Batch>,
     mut writer: Writer,
-    publish: &watch::Sender<Account>,
+    publish: watch::Sender<Account>,
 ) -> Written {
     let mut joiner = Joiner::new(WAITING_REQUESTS);
-    let written = until_closed(batches, &mut writer, publish, |writer, batch| {
-        batch
-            .into_iter()
-            .filter_map(|event| joiner.push(event))
-            .try_for_each(|exchange| writer.exchange(&exchange))
+    let written = until_closed(batches, &mut writer, &publish, |writer, batch| {
+        let mut exchanges = batch.into_iter().filter_map(|event| joiner.push(event));
+        let written = exchanges.try_for_each(|exchange| writer.exchange(&exchange));
+        written.map_err(|error| (error, exchanges.count() as u64))
     });
-    let rest = joiner
-        .finish()
-        .try_for_each(|exchange| writer.exchange(&exchange));
-    let (account, finished) = writer.finish();
-    (account, written.and(rest).and(finished))
+    let written = match written {
+        Ok(()) => joiner
+            .finish()
+            .try_for_each(|exchange| writer.exchange(&exchange))
+            .map_err(|error| (error, 0)),
+        Err((error, rest)) => Err((error, rest + joiner.pending() as u64)),
+    };
+    drop(publish);
+    let (mut account, finished) = writer.finish();
+    let written = written.map_err(|(error, rest)| {
+        let requests = |batch: Batch| {
+            let is_request = |event: &&Event| matches!(event, Event::Request(_));
+            batch.iter().filter(is_request).count() as u64
+        };
+        let queued: u64 = batches.iter().map(requests).sum();
+        give_up(&mut account, rest + queued);
+        error
+    });
+    (account, written.and(finished))
 }
 
-/// Writes whatever comes until the channel closes; now and then everything is brought to the file.
+/// Counts what was captured after writing had failed.
+fn give_up(account: &mut Account, records: u64) {
+    account.add(Counter::RecordsOffered, records);
+    account.drop_n(Reason::WriteFailed, records);
+}
+
+/// Writes whatever comes until the channel closes or writing fails; now and then everything is brought to the file.
+///
+/// The error comes with how much of the item in hand was left.
 fn until_closed<T>(
     from: &Receiver<T>,
     writer: &mut Writer,
     publish: &watch::Sender<Account>,
-    mut write: impl FnMut(&mut Writer, T) -> Result<(), RecordError>,
-) -> Result<(), RecordError> {
+    mut write: impl FnMut(&mut Writer, T) -> Result<(), (RecordError, u64)>,
+) -> Result<(), (RecordError, u64)> {
     let mut unflushed = false;
     loop {
         match from.recv_timeout(FLUSH_AFTER) {
@@ -170,7 +201,7 @@ fn until_closed<T>(
             }
             Err(RecvTimeoutError::Timeout) => {
                 if std::mem::take(&mut unflushed) {
-                    writer.flush()?;
+                    writer.flush().map_err(|error| (error, 0))?;
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::watch;
 
 use super::input::Input;
+use super::losses::LossWatch;
 use super::mirror::{Observer, start_engine};
 use super::signals::StopSignals;
 use super::{Finished, stop_at_once};
@@ -66,6 +67,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         .name("read".to_owned())
         .spawn(move || feed(input, feeders, &stopped, &read))
         .context("starting a thread")?;
+    let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
     // The end of the files is no reason to hurry; a signal is.
     let mut grace = None;
@@ -82,6 +84,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             account.merge(&handle.snapshot().account);
         }
         metrics.publish(&account);
+        losses.look(&account);
         if progress.is_due() {
             progress.show(&account, Some(position));
         }

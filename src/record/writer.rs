@@ -36,6 +36,8 @@ enum Writing {
     Pcap {
         /// The link type of the file, told by the first packet.
         link: Option<LinkType>,
+        /// Whether it gets captured packets, rather than made-up ones for messages.
+        captured: bool,
         snap_length: u32,
         synthesis: Synthesis,
     },
@@ -85,6 +87,7 @@ impl Writer {
         let format = match format {
             Format::Pcap | Format::PcapNg => Writing::Pcap {
                 link: None,
+                captured: false,
                 snap_length: match options.snap_length {
                     0 => pcap::MAX_SNAP_LENGTH,
                     length => length,
@@ -183,11 +186,24 @@ impl Writer {
         })
     }
 
-    /// Records a packet in a `.pcap` file; others hold none and take none.
+    /// Records a captured packet in a `.pcap` file, as a record of its own; others hold none and take none.
     ///
     /// # Errors
     /// When writing failed, or the packet's link type is not that of the packets before.
     pub fn packet(&mut self, packet: &Packet<'_>) -> Result<(), RecordError> {
+        let Writing::Pcap { captured, .. } = &mut self.format else {
+            return Ok(());
+        };
+        *captured = true;
+        self.account.count(Counter::RecordsOffered);
+        let result = self.write_packet(packet);
+        if let Err(RecordError::LinkTypes { .. }) = &result {
+            self.account.drop(Reason::WriteFailed);
+        }
+        result
+    }
+
+    fn write_packet(&mut self, packet: &Packet<'_>) -> Result<(), RecordError> {
         let Writing::Pcap {
             link, snap_length, ..
         } = &mut self.format
@@ -207,10 +223,11 @@ impl Writer {
             }
             Some(_) => {}
         }
-        let (_, _, result) = self.output.record(|out| {
+        let (_, progress, result) = self.output.record(|out| {
             pcap::append_packet(out, packet);
             true
         });
+        self.count(progress);
         result
     }
 
@@ -227,7 +244,6 @@ impl Writer {
     /// Closes the recording, and gives the account of its records.
     pub fn finish(mut self) -> (Account, Result<(), RecordError>) {
         let ended = self.end_connections();
-        let format = self.format();
         let Self {
             mut output,
             format: writing,
@@ -237,13 +253,12 @@ impl Writer {
             link: None,
             snap_length,
             ..
-        } = writing
+        } = &writing
         {
-            debug_assert_eq!(format, Format::Pcap);
-            output.preamble(&pcap::file_header(pcap::ETHERNET, snap_length));
+            output.preamble(&pcap::file_header(pcap::ETHERNET, *snap_length));
         }
         let (progress, result) = output.finish();
-        count(&mut account, progress, packets(format));
+        count(&mut account, progress, &writing);
         (account, ended.and(result))
     }
 
@@ -334,7 +349,7 @@ impl Writer {
     fn packets(&mut self, packets: &[pcap::Made]) -> Result<(), RecordError> {
         packets
             .iter()
-            .try_for_each(|made| self.packet(&made.packet()))
+            .try_for_each(|made| self.write_packet(&made.packet()))
     }
 
     /// Offers one record to the output.
@@ -351,18 +366,20 @@ impl Writer {
     }
 
     fn count(&mut self, progress: Progress) {
-        let packets = packets(self.format());
-        count(&mut self.account, progress, packets);
+        count(&mut self.account, progress, &self.format);
     }
 }
 
-/// Whether the records of the output are packets, which the record stage does not count.
-const fn packets(format: Format) -> bool {
-    format.holds_packets()
-}
-
-fn count(account: &mut Account, progress: Progress, packets: bool) {
-    if !packets {
+/// Counts what a write has brought to the file. Packets made up for messages are no records: the messages are.
+fn count(account: &mut Account, progress: Progress, format: &Writing) {
+    let made_up = matches!(
+        format,
+        Writing::Pcap {
+            captured: false,
+            ..
+        }
+    );
+    if !made_up {
         account.add(Counter::RecordsWritten, progress.written);
         account.drop_n(Reason::WriteFailed, progress.lost);
     }
