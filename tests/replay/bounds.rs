@@ -1,0 +1,180 @@
+//! Queues, the schedule, and stopping: nothing grows without bound, nothing hangs, everything is accounted for.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use shadowtap::account::{Counter, Reason};
+use shadowtap::exchange::Completeness;
+use shadowtap::replay::{Schedule, WhenFull};
+use shadowtap::time::Timestamp;
+
+use super::bench::{Act, Bench, LONG, OK, Target, get, request, skipped, until};
+
+#[test]
+fn some_requests_are_refused_at_the_door() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| config.max_body = 3);
+    let cases: &[(&[u8], Reason)] = &[
+        (b"GET / HTTP/1.1\r\nsHADOWTAP: 1\r\n\r\n", Reason::Marked),
+        (b"CONNECT a:443 HTTP/1.1\r\n\r\n", Reason::TunnelRequest),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody",
+            Reason::BodyTooLarge,
+        ),
+    ];
+    for (message, reason) in cases {
+        bench.offer(1, message);
+        assert_eq!(skipped(&bench.next()), *reason);
+    }
+    bench.offer_as(1, &get("/"), |request| request.doubts.head = true);
+    assert_eq!(skipped(&bench.next()), Reason::Ambiguous);
+    bench.offer_as(1, &get("/"), |request| {
+        request.completeness = Completeness::Incomplete(Reason::RequestGap);
+    });
+    let end = bench.finish();
+    assert_eq!(end.snapshot.account.get(Counter::ReplaysOffered), 4);
+    assert!(end.outcomes.is_empty() && target.connections().is_empty());
+}
+
+#[test]
+fn live_a_full_queue_drops_the_newest_within_its_bounds() {
+    let target = Target::start(|_| Act::Hang);
+    let mut bench = Bench::start(target.config(), |config| {
+        config.queue_bytes = 1 << 20;
+        config.deadlines.first_byte = LONG;
+        config.deadlines.answer = LONG;
+    });
+    let mut message = b"POST / HTTP/1.1\r\nContent-Length: 10000\r\n\r\n".to_vec();
+    message.resize(message.len() + 10_000, b'x');
+    for connection in 0..10_000 {
+        bench.offer(connection, &message);
+    }
+    let snapshot = bench.engine.handle().snapshot();
+    assert!(snapshot.queued_bytes <= 1 << 20);
+    assert!(snapshot.connections <= 256);
+    assert_eq!(snapshot.in_flight(), snapshot.queued_items as u64);
+    let full = snapshot.account.dropped(Reason::QueueFull);
+    assert!(full > 9_800, "{snapshot:?}");
+    let end = bench.drain(Duration::ZERO);
+    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 10_000 - full);
+}
+
+#[test]
+fn from_a_file_a_full_queue_makes_the_reader_wait() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| {
+        config.when_full = WhenFull::Block;
+        config.queue_items = 2;
+    });
+    for n in 0..200 {
+        bench.offer(n % 7, &get("/"));
+    }
+    bench.finish().all_answered(200);
+}
+
+#[test]
+fn a_slow_connection_does_not_delay_the_others() {
+    let (go, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let target = Target::start(move |seen| {
+        if seen.target == "/slow" {
+            let _ = gate.lock().expect("no panic").recv_timeout(LONG);
+        }
+        Act::Answer(OK.to_vec())
+    });
+    let mut bench = Bench::start(target.config(), |config| {
+        config.schedule = Schedule::Original {
+            speed: 10.0,
+            skip_idle: None,
+        };
+        config.when_full = WhenFull::Block;
+        config.deadlines.first_byte = LONG;
+        config.deadlines.answer = LONG;
+    });
+    for n in 0..20 {
+        let (connection, path) = match n {
+            0 => (1, "/slow"),
+            10 => (1, "/behind"),
+            _ => (2, "/fast"),
+        };
+        bench.offer_as(connection, &get(path), |request| {
+            request.last_byte = Timestamp::from_nanos(n * 10_000_000);
+        });
+    }
+    for _ in 0..18 {
+        assert_eq!(bench.next().request.head.target(), b"/fast");
+    }
+    go.send(()).expect("the target waits");
+    let end = bench.finish();
+    assert_eq!(end.answered, 20);
+    let behind = end.outcomes.last().expect("the last one");
+    assert_eq!(behind.request.head.target(), b"/behind");
+    assert_eq!(end.snapshot.lateness.len(), 20);
+}
+
+#[test]
+fn stopping_hangs_on_nothing() {
+    let target = Target::start(|_| Act::Hang);
+    let mut bench = Bench::start(target.config(), |config| {
+        config.when_full = WhenFull::Block;
+        config.queue_items = 3;
+        config.deadlines.first_byte = LONG;
+        config.deadlines.answer = LONG;
+    });
+    let handle = bench.engine.handle();
+    let stopper = thread::spawn(move || {
+        until(|| handle.snapshot().queued_items == 3);
+        handle.stop(Duration::ZERO);
+    });
+    // The fourth waits for room until the stop.
+    for _ in 0..6 {
+        bench.offer(1, &get("/"));
+    }
+    stopper.join().expect("no panic");
+    let end = bench.finish();
+    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 6);
+}
+
+#[test]
+fn stopping_wakes_a_schedule_that_waits() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| {
+        config.schedule = Schedule::Original {
+            speed: 1.0,
+            skip_idle: None,
+        };
+    });
+    let handle = bench.engine.handle();
+    let stopper = thread::spawn(move || {
+        until(|| handle.snapshot().account.get(Counter::ReplaysAnswered) == 1);
+        handle.stop(LONG);
+    });
+    for hours in 0..3 {
+        bench.offer_as(1, &get("/"), |request| {
+            request.last_byte = Timestamp::ZERO.after(Duration::from_secs(hours * 3600));
+        });
+    }
+    stopper.join().expect("no panic");
+    let end = bench.finish();
+    assert_eq!(end.answered, 1);
+    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 2);
+}
+
+#[test]
+fn dropping_an_engine_settles_everything() {
+    let target = Target::start(|_| Act::Hang);
+    let Bench {
+        engine,
+        mut feeder,
+        outcomes,
+        ..
+    } = Bench::start(target.config(), |_| {});
+    feeder.offer(Arc::new(request(1, 1, &get("/1"))));
+    feeder.flush();
+    drop(engine);
+    feeder.offer(Arc::new(request(2, 1, &get("/2"))));
+    drop(feeder);
+    let reasons: Vec<Reason> = outcomes.iter().map(|replay| skipped(&replay)).collect();
+    assert_eq!(reasons, [Reason::Stopped, Reason::Stopped]);
+}

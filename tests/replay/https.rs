@@ -1,0 +1,76 @@
+//! Targets behind TLS.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use shadowtap::account::Reason;
+use shadowtap::replay::{ReplayConfig, Tls};
+
+use super::bench::{Bench, LONG, OK, answered, failed, get, listener, request_length, text};
+
+#[test]
+fn an_https_target_is_sent_to() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    let pem = certified.cert.pem().into_bytes();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certified.cert.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der())
+                .expect("a key"),
+        )
+        .expect("a certificate");
+    let server = Arc::new(server);
+    let listener = listener();
+    let port = listener.local_addr().expect("an address").port();
+    let (sender, seen) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&server)).expect("TLS");
+            let mut stream = rustls::StreamOwned::new(connection, stream.expect("a stream"));
+            let mut bytes = Vec::new();
+            loop {
+                let mut chunk = [0; 4096];
+                match stream.read(&mut chunk) {
+                    Ok(0) | Err(_) => break,
+                    Ok(len) => bytes.extend_from_slice(&chunk[..len]),
+                }
+                if let Some(length) = request_length(&bytes) {
+                    let message: Vec<u8> = bytes.drain(..length).collect();
+                    let _ = sender.send(message);
+                    if stream.write_all(OK).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    let target = format!("https://localhost:{port}/base");
+    let config = ReplayConfig::live(target.parse().expect("a target"));
+    let mut bench = Bench::start(config.clone(), |config| {
+        config.tls = Tls::Authorities(pem);
+        config.deadlines.connect = LONG;
+    });
+    bench.offer(
+        1,
+        b"POST /p//q?x=%2f&y HTTP/1.1\r\nHost: a.example\r\nX-B: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nAccept: x\r\nX-A: \xe4\r\nContent-Length: 2\r\n\r\nhi",
+    );
+    let answer = answered(bench.next());
+    assert_eq!(answer.response.head.status(), 200);
+    assert_eq!(answer.response.body.content(), b"ok" as &[u8]);
+    assert_eq!(
+        text(&seen.recv_timeout(LONG).expect("a request")),
+        text(b"POST /base/p//q?x=%2f&y HTTP/1.1\r\nhost: a.example\r\nx-b: 1\r\naccept: x\r\nx-a: \xe4\r\nshadowtap: 1\r\ncontent-length: 2\r\n\r\nhi")
+    );
+    bench.finish();
+
+    // The system's authorities do not know that certificate.
+    let mut bench = Bench::start(config, |config| config.deadlines.connect = LONG);
+    bench.offer(1, &get("/"));
+    assert_eq!(failed(&bench.next()), Reason::ConnectFailed);
+    bench.finish();
+}
