@@ -13,7 +13,7 @@ pub mod signals;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -26,8 +26,10 @@ use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::{Config, Job, LogFormat, Logging};
 use crate::progress::Screen;
+use crate::record::rfc3339;
 use crate::replay::Snapshot;
 use crate::report::{self, TargetSummary};
+use crate::time::Timestamp;
 
 /// What a verb leaves behind.
 #[derive(Debug)]
@@ -65,22 +67,36 @@ fn conclude(finished: Finished, logging: &Logging) -> anyhow::Result<()> {
         printed,
         outcome,
     } = finished;
+    // Nobody may be reading any more.
     match logging.log_format {
         _ if printed => {}
         LogFormat::Text => {
             let text = report::account(&account, &targets);
-            // Nobody may be reading any more.
             let _ = io::stderr().write_all(text.as_bytes());
         }
         LogFormat::Json => {
-            let account = report::account_json(&account, &targets);
-            tracing::info!(%account, "the account");
+            let line = serde_json::json!({
+                "timestamp": rfc3339::format(now_minus(Duration::ZERO)),
+                "level": "INFO",
+                "message": "the account",
+                "account": report::account_json(&account, &targets),
+            });
+            let _ = writeln!(io::stderr(), "{line}");
         }
     }
     if let Err(imbalance) = account.check() {
         tracing::error!(%imbalance, "this is a bug in shadowtap; please report it with this account");
     }
     outcome
+}
+
+/// The wall clock, so long ago: what packet time is when packets are captured now.
+fn now_minus(age: Duration) -> Timestamp {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .saturating_sub(age);
+    Timestamp::ZERO.after(since_1970)
 }
 
 fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {

@@ -1,5 +1,70 @@
-//! shadowtap: passive shadow deployments.
+//! shadowtap runs beside version 1 of a service, watches the packets that already flow, rebuilds the HTTP/1 requests in
+//! them, and sends each one to version 2 as well. Version 1's request path is never touched: nothing proxies it, nothing
+//! waits for it.
+//!
+//! This page is the map; `docs/architecture.md` has the decisions and their measurements.
+//!
+//! # The way of the data
+//!
+//! ```text
+//!             core: no clock, no sockets, no threads, no async
+//!         ┌──────────────────────────────────────────────────────────────┐
+//!  pcap   │  wire          tcp               http1                       │  bounded channel
+//!  live ──┼► Packet ─────► Segment ────────► Request ──► Event ──────────┼──► forwarder ──► replay::Engine ──► version 2
+//!  file   │  decode        reassemble        parse, pair                 │             └──► record::Writer
+//!         └──────────────────────────────── tap ─────────────────────────┘             └──► report, metrics
+//! ```
+//!
+//! # The words
+//!
+//! | word | meaning | type |
+//! |---|---|---|
+//! | packet | what libpcap or a capture file hands over: a frame, its capture time, its length on the wire | [`wire::Packet`] |
+//! | segment | one TCP segment: addresses, sequence number, flags, payload | [`wire::Segment`] |
+//! | connection | client and server address; the server end is the one that the user told us to watch | [`exchange::Endpoints`] |
+//! | message | one HTTP request or response | [`exchange::Request`], [`exchange::Response`] |
+//! | exchange | a request and the answer that version 1 gave to it | [`exchange::Exchange`] |
+//! | event | what leaves a tap | [`exchange::Event`] |
+//! | replay | a request sent to a target; its outcome is answered, failed or skipped | [`replay::Replay`] |
+//! | target | where requests are replayed to | [`replay::Target`] |
+//! | account | what came in, what went on, and under which name everything else left | [`account::Account`] |
+//!
+//! # Threads and queues
+//!
+//! * `capture` owns the capture handle and a [`tap::Tap`], and runs every packet to completion: decode, reassemble, parse,
+//!   pair. Nothing on this way is shared, locked or queued. See [`app::live`].
+//! * `capture-waker` makes it look up ten times a second: libpcap may block for ever on an idle interface.
+//! * The only queue out of it is a bounded channel of batches, one batch for each block of packets. Live, a full queue drops
+//!   and counts; from a file there is no queue, and the reader waits.
+//! * `forward` offers each request to every engine; `replay-N` are the engines' threads, which send
+//!   ([`replay::Engine`]); `write` writes a recording.
+//! * The main thread runs signals, the admin server, and ten times a second the metrics and the progress line. Workers
+//!   publish copies of their accounts to it; no counter is shared.
+//! * Closing a channel is the shutdown message. There are no stop flags: capture ends when its [`app::live::Stop`] is
+//!   dropped, the forwarder when the channel closes, the engines when they have drained or the grace period is over.
+//!
+//! # What holds everywhere
+//!
+//! * Hostile bytes are values, not errors: a gap, a lost framing, a malformed head. Nothing on the wire stops a worker.
+//! * Time is an argument. The core knows packet time only, so that a file gives the same result at any speed.
+//! * Whatever enters a stage leaves it through exactly one counted exit: `in = out + Σ dropped{reason}`,
+//!   held by [`account::Account::check`] at the end of every run.
+//! * What was not seen whole is never replayed.
+//!
+//! # Where a change goes
+//!
+//! | to change | go to |
+//! |---|---|
+//! | a link layer or tunnel | [`wire`] |
+//! | what a receiving kernel would accept | [`tcp`] |
+//! | framing or pairing of messages | [`http1`], [`tap`] |
+//! | a reason for loss | [`account::Reason`]: the account, the metrics and the documentation follow |
+//! | a flag | the verb's file in [`cli`]; every flag has its environment variable |
+//! | how the stages of a verb are put together | [`app`] |
+//! | how requests are sent | [`replay`] |
+//! | a file format | [`record`] for messages, [`capture::file`] for packets |
 
+// The core. Clocks, sockets, threads and files are denied here; clippy.toml says why.
 #[deny(clippy::disallowed_types)]
 pub mod account;
 #[deny(clippy::disallowed_types)]
@@ -15,6 +80,7 @@ pub mod time;
 #[deny(clippy::disallowed_types)]
 pub mod wire;
 
+// The shell around it.
 pub mod admin;
 pub mod app;
 pub mod capture;

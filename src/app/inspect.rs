@@ -1,6 +1,6 @@
 //! `inspect`: files → exchanges → a table or JSON lines.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use super::Finished;
 use super::input::Input;
@@ -17,7 +17,12 @@ use crate::report;
 /// When a file does not open, or standard output fails.
 pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut input = Input::open(&job.files, job.tap)?;
-    let mut progress = Progress::files(screen, input.size());
+    // A table on the same terminal shows well enough how far it is.
+    let mut progress = if io::stdout().is_terminal() {
+        Progress::none()
+    } else {
+        Progress::files(screen, input.size())
+    };
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut joiner = Joiner::new(WAITING_REQUESTS);
     if job.output == Output::Table {

@@ -5,7 +5,7 @@
 //! [`Stop`] has dropped it.
 
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -135,6 +135,8 @@ pub fn start(
         batches: batches_in,
         published,
         own: Account::new(),
+        handed_over: false,
+        quiet_since: None,
         _working: working,
     };
     let thread = thread::Builder::new()
@@ -197,6 +199,10 @@ struct Capture {
     published: watch::Sender<Account>,
     /// What this file counts itself, beside the tap's account.
     own: Account,
+    /// Whether the last read brought a packet.
+    handed_over: bool,
+    /// When the read before the last one was without packets: the time before which nothing is still to come.
+    quiet_since: Option<Timestamp>,
     _working: Sender<()>,
 }
 
@@ -212,10 +218,7 @@ impl Capture {
                 Ok(read) => read,
                 Err(error) => break Some(error),
             };
-            if read == Read::Packets(0) || read == Read::Woken {
-                // Nothing older than this is still on its way from the kernel.
-                self.tap.idle(now_minus(BLOCK_AGE * 4));
-            }
+            self.pass_time();
             self.hand_over();
             if read == Read::Woken {
                 // The first time around, the kernel still holds a block.
@@ -246,13 +249,32 @@ impl Capture {
         }
     }
 
+    /// Lets time pass for the tap when the kernel has nothing to hand over.
+    ///
+    /// A read may be broken off before it looked for packets, so one without any says nothing; after two in a row, what
+    /// was captured before the first of them has been seen.
+    fn pass_time(&mut self) {
+        if std::mem::take(&mut self.handed_over) {
+            self.quiet_since = None;
+            return;
+        }
+        if let Some(quiet_since) = self.quiet_since {
+            self.tap.idle(quiet_since);
+        }
+        self.quiet_since = Some(super::now_minus(BLOCK_AGE * 4));
+    }
+
     /// Reads one block of packets.
     fn read(&mut self) -> Result<Read, LiveError> {
         let Packets::Copied(blocks) = &self.packets else {
-            return self.live.read(|packet| self.tap.packet(packet));
+            return self.live.read(|packet| {
+                self.handed_over = true;
+                self.tap.packet(packet);
+            });
         };
         let mut block = Block::default();
         let read = self.live.read(|packet| {
+            self.handed_over = true;
             self.tap.packet(packet);
             block.push(packet);
         });
@@ -320,14 +342,6 @@ fn count_dropped(account: &mut Account, batch: &Batch, when_dropped: WhenDropped
             }
         }
     }
-}
-
-fn now_minus(age: Duration) -> Timestamp {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .saturating_sub(age);
-    Timestamp::ZERO.after(since_1970)
 }
 
 /// How often the worker publishes its account at least, and looks whether it is to stop.
