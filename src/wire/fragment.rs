@@ -216,17 +216,19 @@ impl Reassembly {
 
     fn expire(&mut self, now: Timestamp, evicted: &mut Evicted) {
         while let Some(&(serial, key)) = self.ages.front() {
-            match self.waiting.get(&key) {
-                Some(partial) if partial.serial == serial => {
-                    if now.since(partial.since) < TIMEOUT {
-                        return;
-                    }
-                    evicted.incomplete += partial.fragments;
-                    self.remove(key);
-                }
-                _ => {}
+            let partial = self
+                .waiting
+                .get(&key)
+                .filter(|partial| partial.serial == serial);
+            if partial.is_some_and(|partial| now.since(partial.since) < TIMEOUT) {
+                return;
             }
+            // First, because removing the datagram may tidy the queue up.
             self.ages.pop_front();
+            if let Some(partial) = partial {
+                evicted.incomplete += partial.fragments;
+                self.remove(key);
+            }
         }
     }
 

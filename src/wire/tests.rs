@@ -429,6 +429,36 @@ fn fragments_wait_for_thirty_seconds() {
 }
 
 #[test]
+fn many_datagrams_wait_and_expire() {
+    let mut decoder = Decoder::default();
+    let mut account = Account::new();
+    let mut decode = |frame: &[u8], secs| {
+        let packet = Packet {
+            time: Timestamp::from_secs_nanos(secs, 0),
+            link: LinkType::ETHERNET,
+            wire_len: frame.len() as u32,
+            data: frame,
+        };
+        decoder.decode(&packet, &mut account);
+        account.clone()
+    };
+    // Each round leaves incomplete datagrams behind, among ones that become whole.
+    for round in 0..20 {
+        for id in 0..500 {
+            let frames = fragments(id, 40);
+            decode(&frames[0], round * 20);
+            if id % 5 != 0 {
+                decode(&frames[1], round * 20);
+            }
+        }
+    }
+    let account = decode(&fragments(9, 40)[0], 1_000);
+    assert_eq!(account.get(Counter::Segments), 20 * 400);
+    // Those whose second half never comes leave incomplete, however often their first half is repeated.
+    assert_eq!(account.dropped(Reason::FragmentIncomplete), 20 * 100);
+}
+
+#[test]
 fn the_oldest_fragments_leave_at_the_bound() {
     let mut decoder = Decoder::new(DecoderConfig {
         fragment_budget: 20_000,

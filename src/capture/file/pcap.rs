@@ -13,6 +13,8 @@ pub(super) struct Pcap {
     header_len: usize,
     link: LinkType,
     lengths: Lengths,
+    /// The longest packet that is believed.
+    max_len: usize,
 }
 
 /// In which order the two lengths of a record stand.
@@ -39,6 +41,7 @@ impl Pcap {
             header_len: if magic == MODIFIED { 24 } else { 16 },
             link: LinkType(0),
             lengths: Lengths::CapturedFirst,
+            max_len: USUAL_MAX_LEN,
         })
     }
 
@@ -55,6 +58,9 @@ impl Pcap {
             (2, 3) => Lengths::SmallerIsCaptured,
             _ => Lengths::CapturedFirst,
         };
+        // Some programs wrote longer packets than they promised, but none longer than libpcap reads.
+        self.max_len =
+            (u32_at(header, 16, self.big_endian) as usize).clamp(USUAL_MAX_LEN, MAX_RECORD);
         // The upper half says how long the frame check sequence is; it lies beyond what IP announces.
         self.link = LinkType(u32_at(header, 20, self.big_endian) as u16);
         input.take(HEADER_LEN);
@@ -80,7 +86,7 @@ impl Pcap {
             (_, captured, wire) => (captured, wire),
         };
         let len = captured as usize;
-        if len > MAX_RECORD {
+        if len > self.max_len {
             return Err(Fault::Wrong(format!("a packet of {len} bytes cannot be")));
         }
         let record_len = self.header_len + len;
@@ -103,5 +109,8 @@ const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// Alexey Kuznetzov's patch of libpcap: records have 8 more bytes (interface, protocol, packet type).
 const MODIFIED: u32 = 0xa1b2_cd34;
+
+/// The longest packet that libpcap reads of most link types, whatever the file's snap length.
+const USUAL_MAX_LEN: usize = 262_144;
 
 const HEADER_LEN: usize = 24;

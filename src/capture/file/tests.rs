@@ -228,6 +228,55 @@ fn pcapng_with_all_that_it_can_hold() {
     }
 }
 
+/// An independent reader finds the same packets.
+#[test]
+fn pcapng_as_another_reader_sees_it() {
+    use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+    use pcap_parser::{Block, PcapBlockOwned, PcapError, PcapNGReader};
+    let mut file = Vec::new();
+    for (round, big_endian) in [false, true, false].into_iter().enumerate() {
+        file.extend(section(big_endian));
+        file.extend(interface(big_endian, 1, 0, &[]));
+        file.extend(interface(big_endian, 113, 0, &[(9, &[9])]));
+        for n in 0..100 {
+            let data = vec![n as u8; (n * 37 % 400) as usize];
+            let wire_len = data.len() as u32 + n % 3;
+            file.extend(enhanced(
+                big_endian,
+                n % 2,
+                u64::from(n) << 30,
+                wire_len,
+                &data,
+            ));
+            file.extend(block(big_endian, 0x8000_0000 + n, &[round as u8; 7]));
+        }
+    }
+    let mut expected = Vec::new();
+    let mut reader = PcapNGReader::new(65_536, &file[..]).expect("a reader");
+    loop {
+        let consumed = match reader.next() {
+            Ok((consumed, block)) => {
+                if let PcapBlockOwned::NG(Block::EnhancedPacket(block)) = block {
+                    expected.push((block.orig_len(), block.packet_data().to_vec()));
+                }
+                consumed
+            }
+            Err(PcapError::Eof) => break,
+            Err(PcapError::Incomplete(_)) => {
+                reader.refill().expect("more");
+                continue;
+            }
+            Err(error) => panic!("{error:?}"),
+        };
+        reader.consume(consumed);
+    }
+    let (seen, error) = read(&file);
+    assert_eq!(error, None);
+    let seen: Vec<_> = seen.into_iter().map(|seen| (seen.2, seen.3)).collect();
+    assert_eq!(seen.len(), 300);
+    assert_eq!(seen, expected);
+}
+
 #[test]
 fn times_that_nanoseconds_cannot_say() {
     let time = |resolution: u8, offset: i64, units: u64| {
