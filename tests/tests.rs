@@ -13,5 +13,7 @@ mod fixtures;
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.
 mod replay;
+// Frames of every kind in files of every kind, down to the TCP segments.
+mod wire;
 // What they share: building captures, scoring, running the program.
 mod support;
