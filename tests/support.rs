@@ -6,10 +6,14 @@ pub(crate) mod cases;
 pub(crate) mod corpus;
 // Writers of capture files: pcap and pcapng, every flavour.
 pub(crate) mod files;
+// What the fuzz targets do.
+pub(crate) mod fuzz;
 // Link layers, tunnels, fragments.
 pub(crate) mod frames;
 // HTTP messages and what a reader must find of them.
 pub(crate) mod http;
+// The pipeline without the program around it.
+pub(crate) mod inside;
 // TCP conversations, packet by packet.
 pub(crate) mod net;
 // Why a capture is read differently from its truth.

@@ -7,6 +7,8 @@ mod cli;
 // Live, in network namespaces, with real servers and clients.
 #[cfg(target_os = "linux")]
 mod e2e;
+// What the fuzzer found.
+mod findings;
 // Capture files beside their golden output, and what must hold for every capture however it is read.
 mod fixtures;
 // Recordings, written and read back.
@@ -15,5 +17,7 @@ mod record;
 mod replay;
 // Frames of every kind in files of every kind, down to the TCP segments.
 mod wire;
+// What holds for any traffic.
+mod properties;
 // What they share: building captures, scoring, running the program.
 mod support;

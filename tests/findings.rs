@@ -1,0 +1,25 @@
+//! What the fuzzer found, and what grew its corpus first: each must go through its target.
+
+use std::fs;
+
+use crate::support::fuzz;
+use crate::support::run::in_root;
+
+#[test]
+fn nothing_that_the_fuzzer_found_stops_its_target() {
+    let targets: [(&str, fn(&[u8])); 4] = [
+        ("decode_frame", fuzz::decode_frame),
+        ("reassemble", fuzz::reassemble),
+        ("parse_http", fuzz::parse_http),
+        ("read_capture", fuzz::read_capture),
+    ];
+    for (name, target) in targets {
+        target(&[]);
+        for entry in fs::read_dir(in_root("fuzz/findings").join(name)).expect("the folder is there")
+        {
+            let path = entry.expect("readable").path();
+            println!("{}", path.display());
+            target(&fs::read(path).expect("readable"));
+        }
+    }
+}

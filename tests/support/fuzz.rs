@@ -1,0 +1,177 @@
+//! What the fuzz targets do with their bytes; the tests do the same with what the fuzzer found.
+
+use shadowtap::account::Account;
+use shadowtap::capture::PacketSource;
+use shadowtap::capture::file::FileSource;
+use shadowtap::exchange::Joiner;
+use shadowtap::http1::{Framing, MessageLimits, MessageReader, Side, Step};
+use shadowtap::record::jsonl::{Detail, append_exchange};
+use shadowtap::tap::{Tap, TapConfig};
+use shadowtap::time::Timestamp;
+use shadowtap::wire::{Decoder, DecoderConfig, LinkType, Packet};
+
+/// Frames, each behind two bytes of its length, all of the link type that the first two bytes tell.
+pub fn decode_frame(data: &[u8]) {
+    let Some((link, mut rest)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let mut decoder = Decoder::new(DecoderConfig::default());
+    let mut account = Account::new();
+    let mut time = 0;
+    while let Some((length, tail)) = rest.split_first_chunk::<2>() {
+        let (frame, tail) = tail.split_at(usize::from(u16::from_le_bytes(*length)).min(tail.len()));
+        rest = tail;
+        time += 1;
+        let packet = Packet {
+            time: Timestamp::from_nanos(time),
+            link: LinkType(u16::from_le_bytes(*link)),
+            wire_len: frame.len() as u32,
+            data: frame,
+        };
+        if let Some(segment) = decoder.decode(&packet, &mut account) {
+            assert!(
+                segment.payload.len() <= 1 << 17,
+                "more payload than any packet has"
+            );
+        }
+    }
+    decoder.finish(&mut account);
+    assert_eq!(account.check(), Ok(()), "{account:?}");
+}
+
+/// Operations on one connection, eight bytes each and then the payload: who sends, flags, where in the stream, how much, how much
+/// is acknowledged, how much time passes.
+pub fn reassemble(data: &[u8]) {
+    let mut tap = Tap::new(TapConfig::default());
+    let mut rest = data;
+    let mut time = 1_000_000_000_u64;
+    while let Some((&[who, flags, seq0, seq1, ack0, ack1, length, later], tail)) =
+        rest.split_first_chunk::<8>()
+    {
+        let (payload, tail) = tail.split_at(usize::from(length).min(tail.len()));
+        rest = tail;
+        time += u64::from(later).pow(4);
+        let client = who & 1 == 0;
+        // Both streams begin just before the wrap.
+        let number =
+            |low, high| 0xffff_ff00_u32.wrapping_add(u32::from(u16::from_le_bytes([low, high])));
+        let (source, destination) = if client { (2, 1) } else { (1, 2) };
+        let (from, to) = if client {
+            (4000_u16, 80_u16)
+        } else {
+            (80, 4000)
+        };
+        let total = (40 + payload.len()) as u16;
+        let mut ip = vec![
+            0x45,
+            0,
+            (total >> 8) as u8,
+            total as u8,
+            0,
+            0,
+            0x40,
+            0,
+            64,
+            6,
+            0,
+            0,
+        ];
+        ip.extend_from_slice(&[10, 0, 0, source, 10, 0, 0, destination]);
+        ip.extend_from_slice(&from.to_be_bytes());
+        ip.extend_from_slice(&to.to_be_bytes());
+        ip.extend_from_slice(&number(seq0, seq1).to_be_bytes());
+        ip.extend_from_slice(&number(ack0, ack1).to_be_bytes());
+        ip.extend_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0, 0, who >> 1]);
+        ip.extend_from_slice(payload);
+        tap.packet(&Packet {
+            time: Timestamp::from_nanos(time),
+            link: LinkType(101),
+            wire_len: ip.len() as u32,
+            data: &ip,
+        });
+    }
+    finish(tap);
+}
+
+/// A stream of requests (first byte even) or responses (odd), in pieces of the length that the second byte tells.
+pub fn parse_http(data: &[u8]) {
+    let Some((&[side, size], bytes)) = data.split_first_chunk::<2>() else {
+        return;
+    };
+    let side = if side & 1 == 0 {
+        Side::Requests
+    } else {
+        Side::Responses
+    };
+    let whole = messages(side, bytes, bytes.len().max(1));
+    let pieces = messages(side, bytes, usize::from(size).max(1));
+    assert_eq!(whole, pieces, "the cuts make a difference");
+}
+
+/// The bytes of a capture file.
+pub fn read_capture(data: &[u8]) {
+    let mut tap = Tap::new(TapConfig::default());
+    if let Ok(mut source) =
+        FileSource::from_reader(Box::new(std::io::Cursor::new(data.to_vec())), "fuzz")
+    {
+        while let Ok(Some(packet)) = source.next_packet() {
+            tap.packet(&packet);
+        }
+    }
+    finish(tap);
+}
+
+fn finish(mut tap: Tap) {
+    tap.finish();
+    let mut joiner = Joiner::new(1 << 16);
+    let mut text = Vec::new();
+    while let Some(event) = tap.poll() {
+        if let Some(exchange) = joiner.push(event) {
+            append_exchange(&mut text, &exchange, Detail::Recording);
+        }
+    }
+    for exchange in joiner.finish() {
+        append_exchange(&mut text, &exchange, Detail::Recording);
+    }
+    assert!(std::str::from_utf8(&text).is_ok(), "JSON is UTF-8");
+    assert_eq!(tap.account().check(), Ok(()), "{:?}", tap.account());
+}
+
+fn messages(side: Side, bytes: &[u8], size: usize) -> Vec<Step> {
+    let limits = MessageLimits {
+        head: 4096,
+        body: 4096,
+    };
+    let mut reader = MessageReader::new(side, limits);
+    let mut steps = Vec::new();
+    for piece in bytes.chunks(size) {
+        reader.push(piece);
+        let step = reader.poll();
+        drain(&mut reader, step, &mut steps);
+    }
+    let step = reader.end(true);
+    drain(&mut reader, step, &mut steps);
+    steps
+}
+
+/// Polls until more bytes are needed; the length of each head tells the framing of its body, so that every one comes up.
+fn drain(reader: &mut MessageReader, mut step: Step, steps: &mut Vec<Step>) {
+    loop {
+        let head = match &step {
+            Step::NeedInput => return,
+            Step::RequestHead(head) => Some(head.bytes().len()),
+            Step::ResponseHead(head) => Some(head.bytes().len()),
+            _ => None,
+        };
+        if let Some(length) = head {
+            reader.frame(match length % 4 {
+                0 => Framing::None,
+                1 => Framing::Length(length as u64),
+                2 => Framing::Chunked,
+                _ => Framing::UntilClose,
+            });
+        }
+        steps.push(step);
+        step = reader.poll();
+    }
+}
