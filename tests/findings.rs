@@ -5,15 +5,19 @@ use std::fs;
 use crate::support::fuzz;
 use crate::support::run::in_root;
 
+/// A fuzz target.
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 4] = [
+    ("decode_frame", fuzz::decode_frame),
+    ("reassemble", fuzz::reassemble),
+    ("parse_http", fuzz::parse_http),
+    ("read_capture", fuzz::read_capture),
+];
+
 #[test]
 fn nothing_that_the_fuzzer_found_stops_its_target() {
-    let targets: [(&str, fn(&[u8])); 4] = [
-        ("decode_frame", fuzz::decode_frame),
-        ("reassemble", fuzz::reassemble),
-        ("parse_http", fuzz::parse_http),
-        ("read_capture", fuzz::read_capture),
-    ];
-    for (name, target) in targets {
+    for (name, target) in TARGETS {
         target(&[]);
         for entry in fs::read_dir(in_root("fuzz/findings").join(name)).expect("the folder is there")
         {

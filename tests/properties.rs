@@ -28,7 +28,12 @@ proptest! {
         let packets = decode(&case.file);
         let before = read(&PCAP.write(RAW, 262_144, &records(&packets)));
         let after = read(&PCAP.write(RAW, 262_144, &records(&recut(&packets, &mut rng))));
-        prop_assert_eq!(before.sorted(), after.sorted(), "{} ({})", case.name, case.what);
+        let (before, after) = (before.sorted(), after.sorted());
+        let lost: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        prop_assert!(before == after, "{} ({}):
+lost {lost:#?}
+new {new:#?}", case.name, case.what);
     }
 
     /// Packets that were not captured touch only the exchanges that they belong to, and make none of them wrong.
@@ -240,4 +245,49 @@ fn records(pieces: &[Piece]) -> Vec<Record> {
             }
         })
         .collect()
+}
+#[test]
+fn tmp_recut() {
+    let Ok(seed) = std::env::var("SEED") else {
+        return;
+    };
+    let mut rng = Rng::new(seed.parse().unwrap());
+    let cases = plain_cases();
+    let case = rng.pick(&cases);
+    let packets = decode(&case.file);
+    std::fs::write(
+        "/tmp/whole.pcap",
+        PCAP.write(RAW, 262_144, &records(&packets)),
+    )
+    .unwrap();
+    std::fs::write(
+        "/tmp/kept.pcap",
+        PCAP.write(RAW, 262_144, &records(&recut(&packets, &mut rng))),
+    )
+    .unwrap();
+}
+#[test]
+fn tmp_dump() {
+    let Ok(seed) = std::env::var("SEED") else {
+        return;
+    };
+    let percent: usize = std::env::var("PERCENT").unwrap().parse().unwrap();
+    let mut rng = Rng::new(seed.parse().unwrap());
+    let scenario = scenario(&mut rng, Weather::Calm, false);
+    let packets = scenario.packets();
+    let whole: Vec<_> = packets
+        .iter()
+        .map(|(conversation, tcp)| Record {
+            at: tcp.at,
+            frame: conversation.ip(tcp),
+        })
+        .collect();
+    let kept: Vec<_> = whole
+        .iter()
+        .filter(|_| rng.range(0, 100) >= percent)
+        .cloned()
+        .collect();
+    std::fs::write("/tmp/whole.pcap", PCAP.write(RAW, 262_144, &whole)).unwrap();
+    std::fs::write("/tmp/kept.pcap", PCAP.write(RAW, 262_144, &kept)).unwrap();
+    println!("{}", read(&PCAP.write(RAW, 262_144, &kept)).text);
 }

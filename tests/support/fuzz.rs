@@ -11,7 +11,7 @@ use shadowtap::time::Timestamp;
 use shadowtap::wire::{Decoder, DecoderConfig, LinkType, Packet};
 
 /// Frames, each behind two bytes of its length, all of the link type that the first two bytes tell.
-pub fn decode_frame(data: &[u8]) {
+pub(crate) fn decode_frame(data: &[u8]) {
     let Some((link, mut rest)) = data.split_first_chunk::<2>() else {
         return;
     };
@@ -41,7 +41,7 @@ pub fn decode_frame(data: &[u8]) {
 
 /// Operations on one connection, eight bytes each and then the payload: who sends, flags, where in the stream, how much, how much
 /// is acknowledged, how much time passes.
-pub fn reassemble(data: &[u8]) {
+pub(crate) fn reassemble(data: &[u8]) {
     let mut tap = Tap::new(TapConfig::default());
     let mut rest = data;
     let mut time = 1_000_000_000_u64;
@@ -94,7 +94,7 @@ pub fn reassemble(data: &[u8]) {
 }
 
 /// A stream of requests (first byte even) or responses (odd), in pieces of the length that the second byte tells.
-pub fn parse_http(data: &[u8]) {
+pub(crate) fn parse_http(data: &[u8]) {
     let Some((&[side, size], bytes)) = data.split_first_chunk::<2>() else {
         return;
     };
@@ -109,7 +109,7 @@ pub fn parse_http(data: &[u8]) {
 }
 
 /// The bytes of a capture file.
-pub fn read_capture(data: &[u8]) {
+pub(crate) fn read_capture(data: &[u8]) {
     let mut tap = Tap::new(TapConfig::default());
     if let Ok(mut source) =
         FileSource::from_reader(Box::new(std::io::Cursor::new(data.to_vec())), "fuzz")

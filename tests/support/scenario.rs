@@ -66,7 +66,7 @@ pub(crate) fn scenario(rng: &mut Rng, weather: Weather, v6: bool) -> Scenario {
             conversation = conversation.with_isn(near(rng), near(rng));
         }
         conversation.now = START + rng.next() % 50_000_000;
-        conversation.mss = *rng.pick(&[1460, 1460, 536, 100]);
+        conversation.mss = *rng.pick(&[1400, 1400, 536, 100]);
         Talk {
             rng,
             weather,
@@ -120,6 +120,17 @@ pub(crate) fn render(
     flavour.write(wrap.link_type(v6), 262_144, &records)
 }
 
+/// How much of a connection's handshake was captured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Start {
+    /// All three packets.
+    Seen,
+    /// Not the first or not the second.
+    PartlySeen,
+    /// None.
+    Unseen,
+}
+
 /// One conversation being made up.
 struct Talk<'a> {
     rng: &'a mut Rng,
@@ -132,14 +143,18 @@ impl Talk<'_> {
     fn run(&mut self, n: usize) {
         let rough = self.weather == Weather::Rough;
         self.conversation.open();
-        // Without the whole handshake a connection is recognised by its first request, so that one must come in order.
-        let all_handshake = !rough || !self.rng.one_in(4);
-        if !all_handshake {
-            let lost = self.rng.range(1, 4);
-            if lost == 3 {
+        // Without the whole handshake a connection is recognised by its first request, so that one must come in order; without
+        // any of it, at once and with a method that everybody knows.
+        let mut start = Start::Seen;
+        if rough && self.rng.one_in(4) {
+            start = *self
+                .rng
+                .pick(&[Start::PartlySeen, Start::PartlySeen, Start::Unseen]);
+            if start == Start::Unseen {
                 self.conversation.packets.clear();
             } else {
-                self.conversation.packets.remove(lost - 1);
+                let lost = self.rng.range(0, 2);
+                self.conversation.packets.remove(lost);
             }
         }
         let exchanges = self.rng.range(1, 7);
@@ -148,7 +163,8 @@ impl Talk<'_> {
         let mut responses = Vec::new();
         for i in 0..exchanges {
             let last = i + 1 == exchanges;
-            let (request, interim, response) = self.exchange(&format!("/c{n}/{i}"), last);
+            let plain = i == 0 && start == Start::Unseen;
+            let (request, interim, response) = self.exchange(&format!("/c{n}/{i}"), plain, last);
             self.truth
                 .push(exchange(self.conversation, &request, Some(&response)));
             requests.push(request);
@@ -172,20 +188,21 @@ impl Talk<'_> {
                 .iter()
                 .flat_map(|(interim, response)| [interim.clone(), response.wire.clone()].concat())
                 .collect();
-            self.flight(Side::Client, &all, all_handshake);
-            self.flight(Side::Server, &answers, true);
+            self.flight(Side::Client, &all, start);
+            self.flight(Side::Server, &answers, Start::Seen);
         } else {
             for (i, (request, (interim, response))) in requests.iter().zip(&responses).enumerate() {
-                self.flight(Side::Client, &request.wire, all_handshake || i > 0);
+                let start = if i > 0 { Start::Seen } else { start };
+                self.flight(Side::Client, &request.wire, start);
                 self.noise();
                 if !interim.is_empty() && self.rng.one_in(2) {
-                    self.flight(Side::Server, interim, true);
-                    self.flight(Side::Server, &response.wire, true);
+                    self.flight(Side::Server, interim, Start::Seen);
+                    self.flight(Side::Server, &response.wire, Start::Seen);
                 } else {
                     self.flight(
                         Side::Server,
                         &[interim.clone(), response.wire.clone()].concat(),
-                        true,
+                        Start::Seen,
                     );
                 }
                 self.noise();
@@ -204,12 +221,13 @@ impl Talk<'_> {
     }
 
     /// A request, the bytes of interim answers, and the final answer.
-    fn exchange(&mut self, target: &str, last: bool) -> (Message, Vec<u8>, Message) {
+    fn exchange(&mut self, target: &str, plain: bool, last: bool) -> (Message, Vec<u8>, Message) {
         let rng = &mut *self.rng;
         let method = *rng.pick(&[
             "GET", "GET", "POST", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "PURGE",
             "x-own",
         ]);
+        let method = if plain { "GET" } else { method };
         let body = Self::body(rng);
         let content = match (method, rng.range(0, 3)) {
             ("GET" | "HEAD", 1..) => Content::None,
@@ -292,9 +310,10 @@ impl Talk<'_> {
         }
     }
 
-    /// Sends `bytes`, as the weather has it; in order if `any_order` is not set.
-    fn flight(&mut self, side: Side, bytes: &[u8], any_order: bool) {
-        if self.weather == Weather::Calm {
+    /// Sends `bytes`, as the weather has it and as far as the start of the connection allows.
+    fn flight(&mut self, side: Side, bytes: &[u8], start: Start) {
+        let any_order = start == Start::Seen;
+        if self.weather == Weather::Calm || start == Start::Unseen {
             self.conversation.send(side, bytes);
             return;
         }
@@ -332,7 +351,7 @@ impl Talk<'_> {
                 // One is lost, and what fills the hole covers more than it.
                 let lost = self.rng.range(0, pieces.len());
                 let (from, _) = pieces.remove(lost);
-                pieces.push((from, bytes.len()));
+                pieces.push((from, (from + 1400).min(bytes.len())));
                 if lost == 0 && !any_order {
                     pieces.insert(0, (0, 1.max(bytes.len() / 2)));
                 }

@@ -32,7 +32,7 @@ pub(crate) struct Score {
     pub(crate) forbidden: usize,
     /// Each thing that is wrong, in words.
     pub(crate) faults: Vec<String>,
-    /// The policies of the variants that were matched, when not the preferred one.
+    /// The policies of the variants that were matched although it is known that Linux does something else.
     pub(crate) other_policies: Vec<String>,
 }
 
@@ -141,11 +141,14 @@ pub(crate) fn score(truth: &[Line], found: &[Line]) -> Score {
                 continue;
             }
         }
-        if a > 0 {
-            let policy = alternatives[t][a]
-                .get("policy")
-                .map_or_else(|| "another variant".to_owned(), Value::to_string);
-            result.other_policies.push(policy);
+        let policy = |a: usize| {
+            let policy = alternatives[t][a].get("policy");
+            policy.map_or_else(String::new, Value::to_string)
+        };
+        // Where it is known what the receiving kernel does, nothing else will do.
+        let known = (0..alternatives[t].len()).any(|a| policy(a).contains("linux"));
+        if known && !policy(a).contains("linux") {
+            result.other_policies.push(policy(a));
         }
         for (field, verdict) in verdicts(&alternatives[t][a], &found[f]) {
             if verdict != Verdict::Right && verdict != Verdict::Absent {
