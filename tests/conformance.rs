@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::support::cases::{self, Case};
-use crate::support::run::{PROGRAM, in_root, root};
+use crate::support::run::{PROGRAM, in_root, inspect, root};
 use crate::support::score::{Score, score};
 use crate::support::{corpus, inside, notes};
 
@@ -106,6 +106,18 @@ fn run(cases: Vec<Case>) -> Vec<Scored> {
             let mut score = score(&case.truth, &found.lines());
             if let Some(damage) = found.damage.filter(|_| case.class != "file") {
                 score.faults.push(damage);
+            }
+            let inspection = inspect(&path);
+            if inspection.stdout != found.text {
+                score
+                    .faults
+                    .push("the program prints something else than the pipeline gives".to_owned());
+            }
+            if inspection.code != Some(0) && case.class != "file" {
+                score.faults.push(format!(
+                    "exit code {:?}: {}",
+                    inspection.code, inspection.stderr
+                ));
             }
             if keep.is_none() {
                 fs::remove_file(&path).expect("just written");

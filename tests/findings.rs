@@ -19,7 +19,10 @@ const TARGETS: [(&str, Target); 4] = [
 fn nothing_that_the_fuzzer_found_stops_its_target() {
     for (name, target) in TARGETS {
         target(&[]);
-        for entry in fs::read_dir(in_root("fuzz/findings").join(name)).expect("the folder is there")
+        // Nothing found yet is no folder yet.
+        for entry in fs::read_dir(in_root("fuzz/findings").join(name))
+            .into_iter()
+            .flatten()
         {
             let path = entry.expect("readable").path();
             println!("{}", path.display());

@@ -221,7 +221,7 @@ impl Wrap {
                 ethernet(from, 0x8100, &vlan(7, 0x0800, &gre[14..]))
             }
             Self::Fragments(size) => {
-                let mut fragments = fragments(ip, size);
+                let mut fragments = fragments(ip, size, rng.next() as u16);
                 rng.shuffle(&mut fragments);
                 return fragments
                     .iter()
@@ -233,18 +233,15 @@ impl Wrap {
     }
 }
 
-/// `ip` in fragments of `size` payload bytes, in order; whole when it is no larger.
-pub(crate) fn fragments(ip: &[u8], size: usize) -> Vec<Vec<u8>> {
+/// `ip` in fragments of `size` payload bytes with the identification `id`, in order; whole when it is no larger.
+pub(crate) fn fragments(ip: &[u8], size: usize, id: u16) -> Vec<Vec<u8>> {
     let v6 = ip[0] >> 4 == 6;
     let header = if v6 { 40 } else { 20 };
     let payload = &ip[header..];
     if payload.len() <= size {
         return vec![ip.to_vec()];
     }
-    // The same identification for every fragment of a packet, another one for the next packet.
-    let mut sum = Checksum::default();
-    sum.bytes(payload);
-    let [id0, id1] = sum.finish().to_be_bytes();
+    let [id0, id1] = id.to_be_bytes();
     let last = (payload.len() - 1) / size;
     payload
         .chunks(size)
