@@ -88,6 +88,9 @@ fn run(cases: Vec<Case>) -> Vec<Scored> {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let keep = std::env::var_os("SHADOWTAP_KEEP").map(PathBuf::from);
     let folder = keep.as_deref().unwrap_or(temporary.path());
+    let schema = fs::read_to_string(in_root("docs/exchange.schema.json")).expect("it is there");
+    let schema = serde_json::from_str(&schema).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
     cases
         .into_iter()
         .map(|case| {
@@ -103,7 +106,15 @@ fn run(cases: Vec<Case>) -> Vec<Scored> {
                     .expect("the truth can be written");
             }
             let found = inside::read(&case.file);
-            let mut score = score(&case.truth, &found.lines());
+            let lines = found.lines();
+            let mut score = score(&case.truth, &lines);
+            for line in lines {
+                if let Err(error) = schema.validate(&Value::from(line)) {
+                    score
+                        .faults
+                        .push(format!("a line breaks the schema: {error}"));
+                }
+            }
             if let Some(damage) = found.damage.filter(|_| case.class != "file") {
                 score.faults.push(damage);
             }

@@ -8,11 +8,12 @@ use crate::support::run::in_root;
 /// A fuzz target.
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 4] = [
+const TARGETS: [(&str, Target); 5] = [
     ("decode_frame", fuzz::decode_frame),
     ("reassemble", fuzz::reassemble),
     ("parse_http", fuzz::parse_http),
     ("read_capture", fuzz::read_capture),
+    ("read_gor", fuzz::read_gor),
 ];
 
 #[test]

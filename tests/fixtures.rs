@@ -14,7 +14,7 @@ use crate::support::http::{Content, get, ok, post, request, response};
 use crate::support::net::{Conversation, START, Side};
 use crate::support::rng::Rng;
 use crate::support::run::{in_root, inspect, inspect_piped};
-use crate::support::{corpus, scenario};
+use crate::support::{corpus, inside, scenario};
 
 /// Set to write the golden files again instead of holding the output against them.
 const REGENERATE: &str = "SHADOWTAP_REGENERATE";
@@ -61,23 +61,39 @@ fn every_fixture_gives_its_golden_lines() {
 
 #[test]
 fn the_way_of_reading_makes_no_difference() {
+    for case in every_case() {
+        let whole = inside::read(&case.file);
+        let again = inside::read(&case.file);
+        let packed = inside::read(&gzip(&case.file));
+        for other in [again, packed] {
+            assert_eq!(whole.text, other.text, "{}", case.name);
+            assert_eq!(whole.account, other.account, "{}", case.name);
+        }
+        if case.file.len() < 100_000 {
+            let slow = inside::read_byte_by_byte(&case.file);
+            assert_eq!(whole.text, slow.text, "{} byte by byte", case.name);
+            assert_eq!(whole.account, slow.account, "{} byte by byte", case.name);
+        }
+    }
+}
+
+#[test]
+fn the_program_reads_files_gzip_and_pipes_alike() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
-    let fixtures = built().into_iter();
-    let small = every_case()
-        .into_iter()
-        .filter(|case| case.file.len() < 60_000);
-    for (name, file) in fixtures.chain(small.map(|case| (case.name, case.file))) {
+    for (name, file) in built() {
         let path = temporary.path().join(&name);
         fs::write(&path, &file).expect("the capture can be written");
         let packed = temporary.path().join(format!("{name}.gz"));
         fs::write(&packed, gzip(&file)).expect("the capture can be written");
         let whole = inspect(&path).stdout;
+        assert!(!whole.is_empty(), "{name}");
         assert_eq!(whole, inspect(&path).stdout, "{name} read again");
         assert_eq!(whole, inspect(&packed).stdout, "{name} gzipped");
+        assert_eq!(whole, inspect_piped(&file, 1).stdout, "{name} byte by byte");
         assert_eq!(
             whole,
-            inspect_piped(&file, 1).stdout,
-            "{name} through a pipe, byte by byte"
+            inspect_piped(&gzip(&file), 7).stdout,
+            "{name} gzipped"
         );
     }
 }

@@ -1,10 +1,13 @@
 //! What the fuzz targets do with their bytes; the tests do the same with what the fuzzer found.
 
+use std::io::Read;
+
 use shadowtap::account::Account;
 use shadowtap::capture::PacketSource;
 use shadowtap::capture::file::FileSource;
 use shadowtap::exchange::Joiner;
 use shadowtap::http1::{Framing, MessageLimits, MessageReader, Side, Step};
+use shadowtap::record::gor::Records;
 use shadowtap::record::jsonl::{Detail, append_exchange};
 use shadowtap::tap::{Tap, TapConfig};
 use shadowtap::time::Timestamp;
@@ -173,5 +176,31 @@ fn drain(reader: &mut MessageReader, mut step: Step, steps: &mut Vec<Step>) {
         }
         steps.push(step);
         step = reader.poll();
+    }
+}
+
+/// A recording in GoReplay's format.
+pub(crate) fn read_gor(data: &[u8]) {
+    let whole = records(data);
+    let slow = records(OneByte(data));
+    assert_eq!(whole, slow, "the way of reading makes a difference");
+}
+
+fn records(input: impl Read) -> Vec<String> {
+    let mut records = Records::new(input);
+    let mut found = Vec::new();
+    while let Some(record) = records.next_record() {
+        found.push(format!("{record:?}"));
+    }
+    found
+}
+
+/// Gives one byte at a time.
+struct OneByte<'a>(&'a [u8]);
+
+impl Read for OneByte<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let one = buffer.len().min(1);
+        self.0.read(&mut buffer[..one])
     }
 }
