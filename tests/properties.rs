@@ -183,11 +183,20 @@ fn piece(segment: &Segment<'_>) -> Piece {
 }
 
 /// The same packets, their payloads cut and repeated, and each run of data in one direction in another order.
+///
+/// A connection whose handshake is not there stays as it is: it is recognised by a request that begins a segment.
 fn recut(pieces: &[Piece], rng: &mut Rng) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::new();
     let mut run: Vec<Piece> = Vec::new();
+    let mut opened = HashSet::new();
     for piece in pieces {
-        let plain = !piece.payload.is_empty() && piece.flags & (SYN | RST) == 0;
+        if piece.flags & SYN != 0 {
+            opened.insert(piece.ends);
+            opened.insert((piece.ends.1, piece.ends.0));
+        }
+        let plain = !piece.payload.is_empty()
+            && piece.flags & (SYN | RST) == 0
+            && opened.contains(&piece.ends);
         if !plain || run.first().is_some_and(|first| first.ends != piece.ends) {
             rng.shuffle(&mut run);
             out.append(&mut run);
