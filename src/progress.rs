@@ -108,7 +108,7 @@ impl Progress {
     #[must_use]
     pub fn is_due(&self) -> bool {
         let every = match self.shown {
-            Shown::Line(_) => Duration::from_millis(100),
+            Shown::Line(_) => Duration::from_millis(250),
             Shown::Log => Duration::from_secs(10),
             Shown::Nothing => return false,
         };

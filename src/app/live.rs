@@ -135,6 +135,8 @@ pub fn start(
         batches: batches_in,
         published,
         own: Account::new(),
+        gathered: Batch::new(),
+        gathered_bytes: 0,
         handed_over: false,
         quiet_since: None,
         _working: working,
@@ -199,6 +201,9 @@ struct Capture {
     published: watch::Sender<Account>,
     /// What this file counts itself, beside the tap's account.
     own: Account,
+    /// Events that the queue had no room for yet, and their bytes.
+    gathered: Batch,
+    gathered_bytes: usize,
     /// Whether the last read brought a packet.
     handed_over: bool,
     /// When the read before the last one was without packets: the time before which nothing is still to come.
@@ -240,7 +245,7 @@ impl Capture {
             }
         };
         self.tap.finish();
-        self.hand_over();
+        self.hand_over_the_rest();
         self.refresh();
         self.publish();
         match failed {
@@ -292,16 +297,37 @@ impl Capture {
         read
     }
 
-    /// Hands over what the tap has found; if the queue is full, drops it and counts that.
+    /// Hands over what the tap has found. If the queue is full, that waits for the next time, up to a bound; beyond it,
+    /// what has gathered is dropped and counted.
     fn hand_over(&mut self) {
-        let batch: Batch = std::iter::from_fn(|| self.tap.poll()).collect();
-        if batch.is_empty() {
+        while let Some(event) = self.tap.poll() {
+            self.gathered_bytes += size(&event);
+            self.gathered.push(event);
+        }
+        if self.gathered.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
-            self.batches.try_send(batch)
+        match self.batches.try_send(std::mem::take(&mut self.gathered)) {
+            Ok(()) => self.gathered_bytes = 0,
+            Err(TrySendError::Full(batch)) if self.gathered_bytes <= MOST_GATHERED => {
+                self.gathered = batch;
+            }
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+                self.gathered_bytes = 0;
+                count_dropped(&mut self.own, &batch, self.when_dropped);
+            }
+        }
+    }
+
+    /// Hands over everything at the end of the capture: nothing else is to be done, so this can wait.
+    fn hand_over_the_rest(&mut self) {
+        let rest = std::iter::from_fn(|| self.tap.poll());
+        let mut batch = std::mem::take(&mut self.gathered);
+        batch.extend(rest);
+        if !batch.is_empty()
+            && let Err(refused) = self.batches.send(batch)
         {
-            count_dropped(&mut self.own, &batch, self.when_dropped);
+            count_dropped(&mut self.own, &refused.into_inner(), self.when_dropped);
         }
     }
 
@@ -344,11 +370,26 @@ fn count_dropped(account: &mut Account, batch: &Batch, when_dropped: WhenDropped
     }
 }
 
+/// About what an event takes in memory.
+fn size(event: &Event) -> usize {
+    let messages = match event {
+        Event::Request(request) => request.head.bytes().len() + request.body.wire.len(),
+        Event::Response { response, .. } | Event::Orphan { response, .. } => {
+            response.head.bytes().len() + response.body.wire.len()
+        }
+        Event::Unanswered { .. } | Event::Closed { .. } => 0,
+    };
+    messages + size_of::<Event>()
+}
+
 /// How often the worker publishes its account at least, and looks whether it is to stop.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// Blocks whose events may wait: at the age of a block, five seconds of them.
-const QUEUED_BATCHES: usize = 1024;
+/// Batches that may wait. One holds about what a block of packets held, at most 256 KiB on average.
+const QUEUED_BATCHES: usize = 64;
+
+/// Bytes of events that may wait for room in the queue.
+const MOST_GATHERED: usize = 32 << 20;
 
 /// Blocks of packets that may wait to be written; most are far smaller than the kernel's 256 KiB.
 const QUEUED_BLOCKS: usize = 256;
