@@ -101,7 +101,8 @@ fn push_escaped(out: &mut Vec<u8>, byte: u8) {
         b'\n' => out.extend_from_slice(b"\\n"),
         b'\r' => out.extend_from_slice(b"\\r"),
         b'\t' => out.extend_from_slice(b"\\t"),
-        0x80.. => out.extend_from_slice(&[0xc0 | byte >> 6, 0x80 | byte & 0x3f]),
+        0xa0.. => out.extend_from_slice(&[0xc0 | byte >> 6, 0x80 | byte & 0x3f]),
+        // C1 controls are escaped too: many a tool takes U+0085 for the end of a line.
         _ => out.extend_from_slice(&[
             b'\\',
             b'u',

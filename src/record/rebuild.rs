@@ -13,6 +13,9 @@ pub(super) struct Fields {
     /// Name and value, in order. Pseudo fields of HTTP/2 (`:method` …) are dropped.
     pub(super) list: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) content: Content,
+    /// Whether the fields are those of the wire, and so stay as they are. Otherwise they are made to say how long the
+    /// body is.
+    pub(super) exact: bool,
 }
 
 /// The content of a message, without chunk framing.
@@ -95,7 +98,7 @@ pub(super) fn response(
     Ok(parsed)
 }
 
-/// Appends field lines and body behind a start line, and makes the fields say how long the body is.
+/// Appends field lines and body behind a start line.
 fn append(bytes: &mut Vec<u8>, fields: Fields, has_body: bool, add_length: bool) {
     let is = |name: &[u8], known: &str| name.eq_ignore_ascii_case(known.as_bytes());
     let chunked = fields.list.iter().any(|(name, value)| {
@@ -106,7 +109,8 @@ fn append(bytes: &mut Vec<u8>, fields: Fields, has_body: bool, add_length: bool)
         Content::Empty if has_body => Some(Vec::new()),
         _ => None,
     };
-    let length = content.as_ref().filter(|_| !chunked).map(Vec::len);
+    let length = content.as_ref().filter(|_| !chunked && !fields.exact);
+    let length = length.map(Vec::len);
     let mut told = false;
     bytes.extend_from_slice(b"\r\n");
     for (name, value) in fields.list {

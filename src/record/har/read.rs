@@ -273,7 +273,11 @@ impl HarRequest {
             None if own => Content::Empty,
             None => Content::of_unrecorded(&list),
         };
-        Ok(Fields { list, content })
+        Ok(Fields {
+            list,
+            content,
+            exact: own,
+        })
     }
 }
 
@@ -303,7 +307,11 @@ impl HarResponse {
             version.as_bytes(),
             self.status as u16,
             &reason,
-            Fields { list, content },
+            Fields {
+                list,
+                content,
+                exact: own,
+            },
             Some(method),
         )
         .map_err(|error| format!("the response makes no HTTP head: {error}"))?;

@@ -355,7 +355,11 @@ fn fields(
         (None, Some(_)) => Content::Unknown,
         (None, None) => Content::of_unrecorded(&list),
     };
-    Ok(Fields { list, content })
+    Ok(Fields {
+        list,
+        content,
+        exact: false,
+    })
 }
 
 fn decode(key: &str, text: &str) -> Result<Bytes, String> {
