@@ -6,8 +6,10 @@
 mod connection;
 mod connections;
 mod dialogue;
+mod lane;
+mod pairing;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -97,6 +99,24 @@ impl Default for Limits {
             idle: Duration::from_secs(3 * 3600),
         }
     }
+}
+
+/// Where a connection puts what it finds.
+struct Sink<'a> {
+    events: &'a mut VecDeque<Event>,
+    account: &'a mut Account,
+    next_exchange: &'a mut u64,
+}
+
+/// Why a stream or connection came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    Fin,
+    Reset,
+    Replaced,
+    Idle,
+    Evicted,
+    CaptureEnded,
 }
 
 /// From packets to requests and responses.

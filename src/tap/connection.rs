@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::Limits;
-use super::dialogue::{Chunk, Dialogue, Ending, Sink};
+use super::dialogue::Dialogue;
+use super::lane::Chunk;
+use super::{Ending, Limits, Sink};
 use crate::account::{Counter, Reason};
 use crate::exchange::ConnectionId;
 use crate::http1::recognise::{self, Recognised};

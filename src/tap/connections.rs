@@ -7,8 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::connection::{Connection, STALL, Timer};
-use super::dialogue::{Ending, Sink};
-use super::{Limits, Watch};
+use super::{Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
 use crate::tcp::PROOF_GRACE;

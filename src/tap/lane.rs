@@ -1,0 +1,209 @@
+//! One direction of a dialogue: its reader, and what it was before there was one.
+
+use bytes::Bytes;
+
+use crate::http1::recognise::{self, Recognised};
+use crate::http1::{MessageReader, Side};
+use crate::tcp::Mark;
+
+/// Bytes of one direction, in order.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Stream offset of the first byte.
+    pub(super) offset: u64,
+    pub(super) mark: Mark,
+    /// Whether the first byte began a TCP segment.
+    pub(super) boundary: bool,
+}
+
+/// A chunk that waits.
+pub(super) struct OwnedChunk {
+    bytes: Bytes,
+    offset: u64,
+    mark: Mark,
+    boundary: bool,
+}
+
+/// Where a message began.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Start {
+    pub(super) mark: Mark,
+    pub(super) offset: u64,
+}
+
+/// One direction.
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) reader: Option<MessageReader>,
+    /// First bytes, while it is not clear what they are.
+    probe: Vec<u8>,
+    /// What is being read began here.
+    pub(super) first: Start,
+    pub(super) last: Mark,
+    /// The capture began inside the stream: only a message at the start of a segment is believed.
+    pub(super) midstream: bool,
+    /// An answer was found by its looks alone, behind bytes that were not read.
+    pub(super) resynchronised: bool,
+    /// The stream's first bytes were not HTTP: a message found later needs the other side's confirmation.
+    pub(super) foreign: bool,
+    /// Client side: bytes that wait until it is known whether a tunnel begins.
+    pub(super) paused: Option<Vec<OwnedChunk>>,
+}
+
+/// What the first bytes of a direction turned out to be.
+pub(super) enum Probed {
+    /// Messages of that side.
+    Side(Side),
+    /// Not clear yet.
+    Unsure,
+    /// Passed over: no message can begin here.
+    Skipped,
+    /// Something that is never read.
+    Other(Recognised),
+}
+
+/// Bytes that wait for the answer to CONNECT or Upgrade; more of them is no handshake.
+const MAX_PAUSED: usize = 256 << 10;
+
+impl Lane {
+    /// Looks at the first bytes; `possible` tells which side they may be of, when that is known.
+    pub(super) fn probe(&mut self, chunk: Chunk<'_>, possible: Option<Side>) -> Probed {
+        if self.foreign {
+            // The stream did not begin with HTTP; a message may still begin with a segment.
+            if !chunk.boundary {
+                return Probed::Skipped;
+            }
+            self.probe.clear();
+        }
+        if self.midstream && self.probe.is_empty() {
+            let begins = recognise::request_in_midstream(chunk.bytes)
+                || recognise::response(chunk.bytes) == Recognised::Http
+                || is_encrypted(chunk.bytes);
+            if !chunk.boundary || !begins {
+                return Probed::Skipped;
+            }
+        }
+        if self.probe.is_empty() {
+            self.first = Start {
+                mark: chunk.mark,
+                offset: chunk.offset,
+            };
+        }
+        self.probe.extend_from_slice(chunk.bytes);
+        let request = match possible {
+            Some(Side::Responses) => Recognised::Other,
+            _ => recognise::request(&self.probe),
+        };
+        let response = match possible {
+            Some(Side::Requests) => Recognised::Other,
+            _ => recognise::response(&self.probe),
+        };
+        match (request, response) {
+            (Recognised::Http, _) => Probed::Side(Side::Requests),
+            (_, Recognised::Http) => Probed::Side(Side::Responses),
+            (Recognised::Tls, _) | (_, Recognised::Tls) => Probed::Other(Recognised::Tls),
+            (Recognised::Http2, _) | (_, Recognised::Http2) => Probed::Other(Recognised::Http2),
+            (Recognised::Unsure, _) | (_, Recognised::Unsure)
+                if self.probe.len() < recognise::MAX_UNSURE =>
+            {
+                Probed::Unsure
+            }
+            _ => {
+                self.probe = Vec::new();
+                self.foreign = true;
+                Probed::Other(Recognised::Other)
+            }
+        }
+    }
+
+    /// Takes the bytes that were probed, as the chunk they were.
+    pub(super) fn take_probe(&mut self) -> Option<OwnedChunk> {
+        let bytes = Bytes::from(std::mem::take(&mut self.probe));
+        let Start { mark, offset } = self.first;
+        (!bytes.is_empty()).then_some(OwnedChunk {
+            bytes,
+            offset,
+            mark,
+            boundary: true,
+        })
+    }
+
+    /// Keeps a chunk until the answer is known; false when there are too many.
+    pub(super) fn pause(&mut self, chunk: Chunk<'_>) -> bool {
+        let Chunk {
+            bytes,
+            offset,
+            mark,
+            boundary,
+        } = chunk;
+        let bytes = Bytes::copy_from_slice(bytes);
+        let paused = self.paused.get_or_insert_default();
+        paused.push(OwnedChunk {
+            bytes,
+            offset,
+            mark,
+            boundary,
+        });
+        paused.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() <= MAX_PAUSED
+    }
+
+    /// Moves what the reader has not used behind the pause. `end` is the stream offset behind it.
+    pub(super) fn pause_rest(&mut self, end: u64) -> bool {
+        let (Some(paused), Some(reader)) = (&mut self.paused, &mut self.reader) else {
+            return false;
+        };
+        let bytes = reader.take_buffered();
+        let offset = end - bytes.len() as u64;
+        paused.push(OwnedChunk {
+            bytes,
+            offset,
+            mark: self.last,
+            boundary: false,
+        });
+        true
+    }
+
+    /// Forgets everything: nothing more is read of this direction.
+    pub(super) fn clear(&mut self) {
+        self.reader = None;
+        self.probe = Vec::new();
+        self.paused = None;
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        let paused: usize = self
+            .paused
+            .iter()
+            .flatten()
+            .map(|chunk| chunk.bytes.len())
+            .sum();
+        self.reader.as_ref().map_or(0, MessageReader::memory) + self.probe.capacity() + paused
+    }
+}
+
+impl OwnedChunk {
+    pub(super) fn as_chunk(&self) -> Chunk<'_> {
+        let Self {
+            ref bytes,
+            offset,
+            mark,
+            boundary,
+        } = *self;
+        Chunk {
+            bytes,
+            offset,
+            mark,
+            boundary,
+        }
+    }
+}
+
+/// Whether bytes are recognised as something that is never read.
+fn is_encrypted(bytes: &[u8]) -> bool {
+    matches!(
+        recognise::request(bytes),
+        Recognised::Tls | Recognised::Http2
+    )
+}

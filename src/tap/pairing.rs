@@ -1,0 +1,314 @@
+//! Which answer belongs to which request.
+//!
+//! Answers are paired with requests by position, and the positions are checked against TCP's own testimony: a
+//! request's first segment acknowledges `acked` bytes of the server's stream, so its answer cannot begin before that
+//! offset, and begins exactly there when the client waited for the answer before. Where bytes are missing and the
+//! position alone proves nothing, only that exact match pairs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Sink;
+use super::lane::Start;
+use crate::account::{Counter, Reason};
+use crate::exchange::{Completeness, Doubts, Event, ExchangeId, Request, Response};
+use crate::http1::RequestHead;
+
+/// The requests of one connection whose exchange is not over, oldest first.
+#[derive(Default)]
+pub(super) struct Pairing {
+    queue: VecDeque<Pending>,
+    /// An answer may have been lost unseen: only an exact match of positions pairs.
+    uncertain: bool,
+    /// A request may have been lost unseen before the next one.
+    request_lost: bool,
+    /// No answer will come any more.
+    server_ended: bool,
+}
+
+struct Pending {
+    id: ExchangeId,
+    /// How far the server's stream was acknowledged when the request began.
+    acked: u64,
+    method: Method,
+    expects_continue: bool,
+    /// A request may have been lost between the one before and this one.
+    after_loss: bool,
+    /// Believed only once the server has answered in HTTP.
+    tentative: bool,
+    progress: Progress,
+    answer: Answer,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one box for each request would cost more than the space"
+)]
+enum Progress {
+    Reading(Unfinished),
+    /// Not yet believed.
+    Held(Arc<Request>),
+    /// Handed out.
+    Done,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one box for each response would cost more than the space"
+)]
+enum Answer {
+    Awaited,
+    /// Found, and being read.
+    Reading,
+    Read(Response),
+    /// The capture lacks it.
+    Lost,
+}
+
+/// A request whose last byte has not been read.
+pub(super) struct Unfinished {
+    pub(super) id: ExchangeId,
+    pub(super) head: RequestHead,
+    pub(super) first: Start,
+    pub(super) doubts: Doubts,
+}
+
+/// What the framing of an answer needs to know of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Head,
+    Connect,
+    /// Any other.
+    Other {
+        /// Whether the request offers another protocol.
+        upgrade: bool,
+    },
+}
+
+impl Method {
+    pub(super) fn of(head: &RequestHead) -> Self {
+        match head.method() {
+            b"HEAD" => Self::Head,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Other {
+                upgrade: head.fields().get("upgrade").is_some(),
+            },
+        }
+    }
+
+    /// The method's name where framing depends on it.
+    pub(super) fn name(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Head => Some(b"HEAD"),
+            Self::Connect => Some(b"CONNECT"),
+            Self::Other { .. } => None,
+        }
+    }
+
+    /// Whether what follows the request depends on the answer.
+    pub(super) fn may_tunnel(self) -> bool {
+        matches!(self, Self::Connect | Self::Other { upgrade: true })
+    }
+}
+
+impl Pairing {
+    /// A request has begun.
+    pub(super) fn begin(&mut self, request: Unfinished, tentative: bool) {
+        self.queue.push_back(Pending {
+            id: request.id,
+            acked: request.first.mark.peer,
+            method: Method::of(&request.head),
+            expects_continue: request.head.fields().has_token("expect", "100-continue"),
+            after_loss: std::mem::take(&mut self.request_lost),
+            tentative,
+            progress: Progress::Reading(request),
+            answer: Answer::Awaited,
+        });
+    }
+
+    /// Takes the request that is being read, to make it one that was read. The flag tells whether what follows it on
+    /// the connection depends on an answer that has not come.
+    pub(super) fn take_unfinished(&mut self) -> Option<(Unfinished, bool)> {
+        let pending = self
+            .queue
+            .iter_mut()
+            .rev()
+            .find(|pending| pending.is_unfinished())?;
+        let depends = pending.method.may_tunnel() && matches!(pending.answer, Answer::Awaited);
+        match std::mem::replace(&mut pending.progress, Progress::Done) {
+            Progress::Reading(request) => Some((request, depends)),
+            _ => None,
+        }
+    }
+
+    /// A request was read, as far as it goes: hands it out, or holds it until it is believed.
+    pub(super) fn finish(&mut self, request: Request, sink: &mut Sink<'_>) {
+        let pending = self
+            .queue
+            .iter_mut()
+            .find(|pending| pending.id == request.id);
+        let request = Arc::new(request);
+        match pending {
+            Some(pending) if pending.tentative => pending.progress = Progress::Held(request),
+            _ => hand_out(request, sink),
+        }
+        self.flush(sink);
+    }
+
+    /// Finds the request that an answer beginning at `offset` of the server's stream belongs to, without taking it;
+    /// requests that it passes over have lost theirs.
+    pub(super) fn choose(&mut self, offset: u64, sink: &mut Sink<'_>) -> Option<ExchangeId> {
+        let front = self.queue.iter().position(Pending::awaits_answer)?;
+        let matches = |pending: &Pending| pending.awaits_answer() && pending.acked == offset;
+        let exact = self.queue.iter().position(matches);
+        let first = &self.queue[front];
+        if !self.uncertain {
+            let proved = !first.after_loss || exact == Some(front);
+            return (first.acked <= offset && proved).then_some(first.id);
+        }
+        let exact = exact?;
+        self.uncertain = false;
+        let id = self.queue[exact].id;
+        for passed in self.queue.range_mut(front..exact) {
+            passed.answer = Answer::Lost;
+        }
+        self.flush(sink);
+        Some(id)
+    }
+
+    /// Notes that the final answer to a request has begun; returns the request's method.
+    ///
+    /// The server speaks HTTP: requests that waited for that proof are believed.
+    pub(super) fn begin_answer(
+        &mut self,
+        id: Option<ExchangeId>,
+        sink: &mut Sink<'_>,
+    ) -> Option<Method> {
+        for pending in &mut self.queue {
+            pending.tentative = false;
+            if let Progress::Held(request) = &pending.progress {
+                hand_out(Arc::clone(request), sink);
+                pending.progress = Progress::Done;
+            }
+        }
+        let pending = self
+            .queue
+            .iter_mut()
+            .find(|pending| Some(pending.id) == id)?;
+        pending.answer = Answer::Reading;
+        Some(pending.method)
+    }
+
+    /// The final answer to a request was read, as far as it goes.
+    pub(super) fn finish_answer(
+        &mut self,
+        id: ExchangeId,
+        response: Response,
+        sink: &mut Sink<'_>,
+    ) {
+        if let Some(pending) = self.queue.iter_mut().find(|pending| pending.id == id) {
+            pending.answer = Answer::Read(response);
+        }
+        self.flush(sink);
+    }
+
+    /// Offsets of the server's stream at which an awaited answer is known to begin, if its client waited for it.
+    pub(super) fn expected_answers(&self) -> impl Iterator<Item = u64> {
+        self.queue
+            .iter()
+            .filter(|pending| pending.awaits_answer())
+            .map(|pending| pending.acked)
+    }
+
+    /// Whether any request awaits its answer.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.queue.iter().any(Pending::awaits_answer)
+    }
+
+    /// Whether the answer to CONNECT or Upgrade is awaited.
+    pub(super) fn awaits_tunnel(&self) -> bool {
+        self.queue
+            .iter()
+            .any(|pending| pending.method.may_tunnel() && pending.awaits_answer())
+    }
+
+    /// Whether the server has answered finally, instead of asking for the body with 100.
+    pub(super) fn body_is_refused(&self) -> bool {
+        self.queue.back().is_some_and(|pending| {
+            pending.expects_continue
+                && pending.is_unfinished()
+                && matches!(pending.answer, Answer::Reading | Answer::Read(_))
+        })
+    }
+
+    /// Requests may have been among bytes that were not read.
+    pub(super) fn requests_may_be_lost(&mut self) {
+        self.request_lost = true;
+    }
+
+    /// Answers may have been among bytes that were not read.
+    pub(super) fn answers_may_be_lost(&mut self) {
+        self.uncertain = true;
+    }
+
+    /// No answer will come any more.
+    pub(super) fn end_answers(&mut self, sink: &mut Sink<'_>) {
+        self.server_ended = true;
+        self.flush(sink);
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        let held = self.queue.iter().map(|pending| match &pending.answer {
+            Answer::Read(response) => response.body.wire.len() + response.head.bytes().len(),
+            _ => 0,
+        });
+        self.queue.capacity() * std::mem::size_of::<Pending>() + held.sum::<usize>()
+    }
+
+    /// Hands out, in the order of the requests, what is over.
+    fn flush(&mut self, sink: &mut Sink<'_>) {
+        while let Some(front) = self.queue.front() {
+            match (&front.progress, &front.answer) {
+                (Progress::Reading(_), _) => return,
+                (Progress::Held(_), _) if !self.server_ended => return,
+                (Progress::Done, Answer::Awaited | Answer::Reading) if !self.server_ended => return,
+                _ => {}
+            }
+            let Some(Pending {
+                id,
+                progress,
+                answer,
+                ..
+            }) = self.queue.pop_front()
+            else {
+                return;
+            };
+            match (progress, answer) {
+                (Progress::Held(_), _) => sink.account.drop(Reason::RequestUnconfirmed),
+                (_, Answer::Read(response)) => {
+                    sink.events.push_back(Event::Response { id, response });
+                }
+                _ => sink.events.push_back(Event::Unanswered { id }),
+            }
+        }
+    }
+}
+
+impl Pending {
+    fn awaits_answer(&self) -> bool {
+        matches!(self.answer, Answer::Awaited)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        matches!(self.progress, Progress::Reading(_))
+    }
+}
+
+fn hand_out(request: Arc<Request>, sink: &mut Sink<'_>) {
+    match request.completeness {
+        Completeness::Whole => sink.account.count(Counter::RequestsWhole),
+        Completeness::Incomplete(reason) => sink.account.drop(reason),
+    }
+    sink.events.push_back(Event::Request(request));
+}
