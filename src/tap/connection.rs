@@ -1,5 +1,8 @@
 //! One TCP connection: what its receivers accept, in which order, and when it is over.
 
+mod handshake;
+mod reset;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,12 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use self::handshake::MAX_BEFORE;
+use self::reset::Suspended;
 use super::dialogue::Dialogue;
 use super::lane::Chunk;
 use super::{Ending, Limits, Sink};
 use crate::account::{Counter, Reason};
 use crate::exchange::ConnectionId;
-use crate::http1::recognise::{self, Recognised};
 use crate::tcp::{Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Stream};
 use crate::time::Timestamp;
 use crate::wire::{Path, Segment, TcpFlags};
@@ -58,17 +62,6 @@ struct SideState {
     urgent: Option<u64>,
 }
 
-/// A connection after a reset. Its receiver may have refused it (a wrong checksum, a TTL that ran out): then it goes on
-/// to acknowledge what comes after. What comes is kept until that is known.
-struct Suspended {
-    /// The direction of the reset, and where in that stream it was.
-    direction: usize,
-    at: u64,
-    since: Timestamp,
-    segments: Vec<(usize, Segment<'static>, Bytes)>,
-    bytes: usize,
-}
-
 struct Waiting {
     out: Out,
     offset: u64,
@@ -80,13 +73,6 @@ pub(super) enum Timer {
     ProofGrace,
     Stall,
 }
-
-/// Payload kept after a reset until it is known whether the receiver took it.
-const MAX_SUSPENDED: usize = 256 << 10;
-
-/// How far before its first segment a stream is believed to begin, where the capture began in the middle of it and
-/// shows segments out of order.
-const MAX_BEFORE: u64 = 1 << 20;
 
 /// How long a hole is waited at when the peer's packets are not in the capture, so that nothing can ever prove it.
 pub(super) const STALL: Duration = Duration::from_secs(1);
@@ -157,44 +143,6 @@ impl Connection {
             + self.dialogue.memory()
             + suspended
             + waiting
-    }
-
-    /// Whether a SYN of that direction and sequence number belongs to this life of the 4-tuple.
-    pub(super) fn accepts_syn(&self, direction: usize, seq: u32) -> bool {
-        let stream = &self.streams[direction];
-        match self.sides[direction].isn {
-            Some(isn) => isn == seq,
-            // Adopted from its data before the SYN was captured.
-            None if stream.is_anchored() => {
-                stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)
-            }
-            // Only the other end's SYN was seen, or nothing at all.
-            None => !self.confirmed,
-        }
-    }
-
-    /// Whether a SYN-ACK of that direction answers this life's SYN.
-    pub(super) fn accepts_syn_ack(&self, direction: usize, seq: u32, ack: u32) -> bool {
-        let acknowledges = match self.sides[1 - direction].isn {
-            Some(isn) => {
-                let taken = ack.wrapping_sub(isn.wrapping_add(1));
-                let offered = match &self.syn_payload {
-                    Some((_, _, bytes, _)) => bytes.len() as u32,
-                    None => (self.streams[1 - direction].next() - Stream::ORIGIN).min(65536) as u32,
-                };
-                taken <= offered
-            }
-            None => {
-                let stream = &self.streams[1 - direction];
-                !stream.is_anchored() || stream.offset_of(ack) == Some(Stream::ORIGIN)
-            }
-        };
-        let stream = &self.streams[direction];
-        // While nothing was sent, a server (or what stands in for it) may change its mind about where it begins.
-        let same_start = self.sides[direction].isn == Some(seq)
-            || stream.is_untouched()
-            || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN);
-        acknowledges && same_start
     }
 
     /// How far a segment lies from what this life expects next, in bytes of both streams; `None`: out of the question.
@@ -371,178 +319,6 @@ impl Connection {
         None
     }
 
-    fn reset(
-        &mut self,
-        direction: usize,
-        segment: &Segment<'_>,
-        now: Timestamp,
-        sink: &mut Sink<'_>,
-    ) -> Option<Timer> {
-        count_unread(segment, Reason::AfterClose, sink);
-        let stream = &mut self.streams[direction];
-        let Some(at) = stream.offset_of(segment.seq) else {
-            // The answer to a SYN that nobody listens for (RFC 9293 §3.10.7.3).
-            if segment.flags.has(TcpFlags::ACK) {
-                self.close(Ending::Reset, sink);
-            }
-            return None;
-        };
-        if !stream.reset_at(at) {
-            return None;
-        }
-        self.suspended = Some(Suspended {
-            direction,
-            at,
-            since: now,
-            segments: Vec::new(),
-            bytes: 0,
-        });
-        Some(Timer::Stall)
-    }
-
-    /// Keeps what comes after a reset, until the receiver shows that it did not take it.
-    fn while_suspended(
-        &mut self,
-        direction: usize,
-        segment: &Segment<'_>,
-        now: Timestamp,
-        sink: &mut Sink<'_>,
-    ) {
-        let Some(suspended) = &mut self.suspended else {
-            return;
-        };
-        let went_on = direction != suspended.direction
-            && segment.flags.has(TcpFlags::ACK)
-            && !segment.flags.has(TcpFlags::RST)
-            && self.streams[suspended.direction]
-                .offset_of(segment.ack)
-                .is_some_and(|acknowledged| acknowledged > suspended.at + 1);
-        if went_on {
-            let kept = std::mem::take(&mut suspended.segments);
-            self.suspended = None;
-            for (direction, segment, payload) in &kept {
-                let segment = Segment {
-                    payload,
-                    ..*segment
-                };
-                self.segment(*direction, &segment, now, sink);
-            }
-            self.segment(direction, segment, now, sink);
-        } else if suspended.bytes + segment.payload.len() > MAX_SUSPENDED
-            || segment.flags.has(TcpFlags::RST)
-            || segment.flags.has(TcpFlags::SYN)
-        {
-            count_unread(segment, Reason::AfterClose, sink);
-        } else {
-            let payload = Bytes::copy_from_slice(segment.payload);
-            suspended.bytes += payload.len() + std::mem::size_of::<Segment<'_>>();
-            let Segment {
-                time,
-                path,
-                source,
-                destination,
-                seq,
-                ack,
-                flags,
-                window,
-                ..
-            } = *segment;
-            let Segment {
-                urgent,
-                timestamps,
-                signed,
-                cut,
-                ..
-            } = *segment;
-            let head = Segment {
-                time,
-                path,
-                source,
-                destination,
-                seq,
-                ack,
-                flags,
-                window,
-                urgent,
-                timestamps,
-                signed,
-                cut,
-                payload: &[],
-            };
-            suspended.segments.push((direction, head, payload));
-        }
-    }
-
-    fn syn(
-        &mut self,
-        direction: usize,
-        segment: &Segment<'_>,
-        now: Timestamp,
-        sink: &mut Sink<'_>,
-    ) {
-        let first = segment.seq.wrapping_add(1);
-        let belongs = if segment.flags.has(TcpFlags::ACK) {
-            self.accepts_syn_ack(direction, segment.seq, segment.ack)
-        } else {
-            self.accepts_syn(direction, segment.seq)
-        };
-        if !belongs {
-            // A SYN inside an established connection: the receiver answers with a challenge ACK (RFC 5961 §4).
-            count_unread(segment, Reason::UnexpectedSyn, sink);
-            return;
-        }
-        if self.streams[direction].is_untouched() {
-            self.streams[direction].anchor(first);
-            self.sides[direction].isn = Some(segment.seq);
-            self.sides[direction].signed = Some(segment.signed);
-        }
-        self.note_timestamp(direction, segment, true);
-        if segment.flags.has(TcpFlags::ACK) {
-            if !self.streams[1 - direction].is_anchored() {
-                self.streams[1 - direction].anchor(segment.ack);
-            }
-            self.acknowledge(direction, segment, now, sink);
-            self.confirmed = true;
-            self.initiator.get_or_insert(1 - direction);
-        } else {
-            self.initiator.get_or_insert(direction);
-        }
-        let mark = Mark {
-            time: segment.time,
-            peer: Stream::ORIGIN,
-        };
-        if segment.payload.is_empty() {
-            sink.account.count(Counter::SegmentsControl);
-        } else if self.streams[direction].next() != Stream::ORIGIN {
-            sink.account.drop(Reason::Duplicate);
-        } else if segment.flags.has(TcpFlags::ACK) {
-            let peer = self.streams[1 - direction].next();
-            self.place(direction, first, segment, Mark { peer, ..mark }, sink);
-            self.read(direction, sink);
-        } else {
-            // TCP Fast Open (RFC 7413) or a stray: the server's SYN-ACK will tell.
-            self.settle_syn_payload(false, sink);
-            let payload = Bytes::copy_from_slice(segment.payload);
-            self.syn_payload = Some((direction, first, payload, mark));
-        }
-    }
-
-    /// Decides about the payload of a SYN: taken when the server acknowledged it, or, when the server's side is not
-    /// in the capture at all, when the connection ends without the client having sent it again.
-    fn settle_syn_payload(&mut self, at_close: bool, sink: &mut Sink<'_>) {
-        let Some((direction, seq, payload, mark)) = self.syn_payload.take() else {
-            return;
-        };
-        let stream = &mut self.streams[direction];
-        let unanswered = self.alone && !self.sides[1 - direction].seen;
-        let taken = at_close && unanswered && stream.next() == Stream::ORIGIN;
-        if !taken {
-            sink.account.drop(Reason::SynDataRefused);
-            return;
-        }
-        self.place_bytes(direction, seq, &payload, 0, mark, sink);
-    }
-
     /// Why the receiver drops the segment before it looks at the data (RFC 9293 §3.10.7.4, RFC 7323 §5.3, RFC 2385).
     fn refuses(&self, direction: usize, segment: &Segment<'_>) -> Option<Reason> {
         if !segment.flags.has(TcpFlags::ACK) {
@@ -558,46 +334,6 @@ impl Connection {
             return Some(Reason::OldTimestamp);
         }
         None
-    }
-
-    /// In the middle of a connection whose handshake was not captured, the first segment tells where both streams are.
-    fn anchor(&mut self, direction: usize, segment: &Segment<'_>) {
-        if !self.streams[direction].is_anchored() {
-            self.streams[direction].anchor(segment.seq);
-            self.dialogue.mark_midstream(direction);
-        }
-        if !self.streams[1 - direction].is_anchored() {
-            self.streams[1 - direction].anchor(segment.ack);
-            self.dialogue.mark_midstream(1 - direction);
-        }
-        self.anchor_elsewhere(direction, segment);
-        if self.sides[direction].signed.is_none() {
-            self.sides[direction].signed = Some(segment.signed);
-        }
-        self.note_timestamp(direction, segment, false);
-    }
-
-    /// Moves the anchor of a stream of which nothing was read when its first data shows that it begins elsewhere.
-    fn anchor_elsewhere(&mut self, direction: usize, segment: &Segment<'_>) {
-        let stream = &mut self.streams[direction];
-        if segment.payload.is_empty() || !stream.is_untouched() {
-            return;
-        }
-        let Some(offset) = stream.offset_of(segment.seq) else {
-            return;
-        };
-        // Known so far only from the peer's acknowledgement, which the capture shows first.
-        let earlier = self.sides[direction].isn.is_none()
-            && offset < Stream::ORIGIN
-            && Stream::ORIGIN - offset <= MAX_BEFORE
-            && (recognise::request_in_midstream(segment.payload)
-                || recognise::response(segment.payload) == Recognised::Http);
-        // A proxy on the way answered the SYN; the peer has acknowledged what the real end sends.
-        let elsewhere = offset.abs_diff(Stream::ORIGIN) > MAX_BEFORE
-            && self.sides[1 - direction].last_ack == Some(segment.seq);
-        if earlier || elsewhere {
-            stream.anchor(segment.seq);
-        }
     }
 
     fn note_timestamp(&mut self, direction: usize, segment: &Segment<'_>, first: bool) {

@@ -1,0 +1,127 @@
+//! What a reset means: the end, unless the receiver shows that it refused it.
+
+use bytes::Bytes;
+
+use super::{Connection, Timer, count_unread};
+use crate::account::Reason;
+use crate::tap::{Ending, Sink};
+use crate::time::Timestamp;
+use crate::wire::{Segment, TcpFlags};
+
+/// A connection after a reset. Its receiver may have refused it (a wrong checksum, a TTL that ran out): then it goes on
+/// to acknowledge what comes after. What comes is kept until that is known.
+pub(super) struct Suspended {
+    /// The direction of the reset, and where in that stream it was.
+    pub(super) direction: usize,
+    pub(super) at: u64,
+    pub(super) since: Timestamp,
+    pub(super) segments: Vec<(usize, Segment<'static>, Bytes)>,
+    pub(super) bytes: usize,
+}
+
+/// Payload kept after a reset until it is known whether the receiver took it.
+const MAX_SUSPENDED: usize = 256 << 10;
+
+impl Connection {
+    pub(super) fn reset(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) -> Option<Timer> {
+        count_unread(segment, Reason::AfterClose, sink);
+        let stream = &mut self.streams[direction];
+        let Some(at) = stream.offset_of(segment.seq) else {
+            // The answer to a SYN that nobody listens for (RFC 9293 §3.10.7.3).
+            if segment.flags.has(TcpFlags::ACK) {
+                self.close(Ending::Reset, sink);
+            }
+            return None;
+        };
+        if !stream.reset_at(at) {
+            return None;
+        }
+        self.suspended = Some(Suspended {
+            direction,
+            at,
+            since: now,
+            segments: Vec::new(),
+            bytes: 0,
+        });
+        Some(Timer::Stall)
+    }
+
+    /// Keeps what comes after a reset, until the receiver shows that it did not take it.
+    pub(super) fn while_suspended(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) {
+        let Some(suspended) = &mut self.suspended else {
+            return;
+        };
+        let went_on = direction != suspended.direction
+            && segment.flags.has(TcpFlags::ACK)
+            && !segment.flags.has(TcpFlags::RST)
+            && self.streams[suspended.direction]
+                .offset_of(segment.ack)
+                .is_some_and(|acknowledged| acknowledged > suspended.at + 1);
+        if went_on {
+            let kept = std::mem::take(&mut suspended.segments);
+            self.suspended = None;
+            for (direction, segment, payload) in &kept {
+                let segment = Segment {
+                    payload,
+                    ..*segment
+                };
+                self.segment(*direction, &segment, now, sink);
+            }
+            self.segment(direction, segment, now, sink);
+        } else if suspended.bytes + segment.payload.len() > MAX_SUSPENDED
+            || segment.flags.has(TcpFlags::RST)
+            || segment.flags.has(TcpFlags::SYN)
+        {
+            count_unread(segment, Reason::AfterClose, sink);
+        } else {
+            let payload = Bytes::copy_from_slice(segment.payload);
+            suspended.bytes += payload.len() + std::mem::size_of::<Segment<'_>>();
+            let Segment {
+                time,
+                path,
+                source,
+                destination,
+                seq,
+                ack,
+                flags,
+                window,
+                ..
+            } = *segment;
+            let Segment {
+                urgent,
+                timestamps,
+                signed,
+                cut,
+                ..
+            } = *segment;
+            let head = Segment {
+                time,
+                path,
+                source,
+                destination,
+                seq,
+                ack,
+                flags,
+                window,
+                urgent,
+                timestamps,
+                signed,
+                cut,
+                payload: &[],
+            };
+            suspended.segments.push((direction, head, payload));
+        }
+    }
+}
