@@ -16,7 +16,9 @@ use crate::time::Timestamp;
 
 /// Offers requests to an [`Engine`](super::Engine).
 ///
-/// What is offered is staged until [`Self::flush`], until an offer has to wait, or until a good many have gathered.
+/// With [`WhenFull::DropNewest`] what is offered is staged until [`Self::flush`], until an offer has to wait, or until a
+/// good many have gathered: live, requests come in batches. With [`WhenFull::Block`] it is handed over at once: a file
+/// may be a pipe, and nobody knows when its next request comes.
 pub struct Feeder {
     shared: Arc<Shared>,
     inboxes: Vec<UnboundedSender<Vec<Command>>>,
@@ -109,7 +111,7 @@ impl Feeder {
         let index = usize::try_from(spread(connection.0) % self.inboxes.len() as u64).unwrap_or(0);
         let staged = &mut self.staged[index];
         staged.push(command);
-        if staged.len() >= MOST_STAGED {
+        if staged.len() >= MOST_STAGED || self.shared.config.when_full == WhenFull::Block {
             let _ = self.inboxes[index].send(std::mem::take(staged));
         }
     }

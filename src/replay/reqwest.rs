@@ -74,7 +74,6 @@ impl ReqwestSender {
 
     /// The reason in a failed call to the client.
     fn reason(&self, error: &reqwest::Error) -> Reason {
-        tracing::debug!(error = with_causes(error), "not answered");
         match error {
             _ if error.is_connect() && !self.shared.target.borrow().is_resolved() => {
                 Reason::ResolveFailed
@@ -106,7 +105,9 @@ impl Sender for ReqwestSender {
             Ok(Err(error)) => {
                 let reason = self.reason(&error);
                 if error.is_connect() {
-                    self.shared.ask_again.notify_one();
+                    self.shared.note_trouble(with_causes(&error));
+                } else {
+                    tracing::debug!(error = with_causes(&error), "not answered");
                 }
                 return Err(Failure::early(reason));
             }

@@ -1,12 +1,13 @@
 //! Keeps a target's addresses fresh.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::TargetState;
 use super::shared::Shared;
+use super::{Host, ResolveError, TargetState};
 
 /// Asks the resolver at once, every half minute, and when connections fail, until the engine has stopped.
 pub(super) async fn keep_resolved(shared: Arc<Shared>) {
@@ -24,10 +25,7 @@ pub(super) async fn keep_resolved(shared: Arc<Shared>) {
     }
 }
 
-fn publish(
-    shared: &Shared,
-    answer: Result<Vec<std::net::SocketAddr>, super::target::ResolveError>,
-) {
+fn publish(shared: &Shared, answer: Result<Vec<SocketAddr>, ResolveError>) {
     let target = &shared.config.target;
     shared.target.send_if_modified(|state| {
         let next = match answer {
@@ -43,6 +41,7 @@ fn publish(
             return false;
         }
         match &next {
+            TargetState::Resolved(_) if matches!(target.host(), Host::Address(_)) => {}
             TargetState::Resolved(addresses) => {
                 tracing::info!(%target, ?addresses, "target resolved");
             }

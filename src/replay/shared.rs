@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) out_of_ports: AtomicBool,
     pacer: Mutex<Pacer>,
     breaker: Mutex<Breaker>,
+    /// Why there was no connection the last time, for a person to read.
+    trouble: Mutex<String>,
     stats: Mutex<Stats>,
 }
 
@@ -52,6 +54,7 @@ impl Shared {
             out_of_ports: AtomicBool::new(false),
             pacer: Mutex::new(Pacer::new(config.schedule)),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),
+            trouble: Mutex::new(String::new()),
             stats: Mutex::new(Stats::new()),
             clock,
             config,
@@ -83,13 +86,21 @@ impl Shared {
             let target = &self.config.target;
             match (before, after) {
                 (BreakerState::Closed, _) => {
-                    tracing::warn!(%target, "the target keeps failing; leaving it alone for a while");
+                    let trouble = lock(&self.trouble).clone();
+                    tracing::warn!(%target, trouble, "the target keeps failing; leaving it alone for a while");
                 }
                 (_, BreakerState::Closed) => tracing::info!(%target, "the target is back"),
                 (_, state) => tracing::debug!(%target, state = state.name(), "breaker"),
             }
         }
         result
+    }
+
+    /// Keeps why there was no connection, and has the resolver asked again.
+    pub(super) fn note_trouble(&self, trouble: String) {
+        tracing::debug!(target = %self.config.target, trouble, "no connection");
+        *lock(&self.trouble) = trouble;
+        self.ask_again.notify_one();
     }
 
     /// Every closed connection keeps its local port for a minute (RFC 9293 §3.6.1), and all of them go to one address:

@@ -48,27 +48,26 @@ impl WireSender {
     async fn connect(&self) -> Result<Connection, Reason> {
         let deadline = later(Instant::now(), self.shared.config.deadlines.connect);
         let addresses = self.addresses(deadline).await?;
-        let mut failure = Reason::ConnectFailed;
+        let mut failure = (Reason::ConnectFailed, String::new());
         for (tried, &address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let waiting = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            match timeout(left / waiting, TcpStream::connect(address)).await {
+            failure = match timeout(left / waiting, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(Connection::new(stream, Arc::clone(&self.shared))),
                 Ok(Err(error)) => {
-                    tracing::debug!(%address, %error, "no connection");
                     if error.kind() == io::ErrorKind::AddrNotAvailable {
                         self.shared.note_out_of_ports();
                     }
-                    failure = Reason::ConnectFailed;
+                    (Reason::ConnectFailed, format!("{address}: {error}"))
                 }
-                Err(_) => {
-                    tracing::debug!(%address, "no connection in time");
-                    failure = Reason::ConnectTimeout;
-                }
-            }
+                Err(_) => (
+                    Reason::ConnectTimeout,
+                    format!("{address}: no connection in time"),
+                ),
+            };
         }
-        self.shared.ask_again.notify_one();
-        Err(failure)
+        self.shared.note_trouble(failure.1);
+        Err(failure.0)
     }
 
     /// The target's addresses, waiting for the resolver's first answer only.
@@ -283,6 +282,8 @@ impl Exchange<'_> {
     /// Writes what the socket takes.
     fn write(&mut self) {
         while self.outgoing.has_ready() && !self.is_broken {
+            // Before the call: the target may have answered by the time it returns.
+            let now = Instant::now();
             let result = self
                 .connection
                 .stream
@@ -290,7 +291,6 @@ impl Exchange<'_> {
             match result {
                 Ok(0) => self.is_broken = true,
                 Ok(written) => {
-                    let now = Instant::now();
                     if self.first_written.is_none() {
                         self.first_written = Some(now);
                         let lateness = now.saturating_duration_since(self.ticket.due);
