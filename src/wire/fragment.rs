@@ -66,8 +66,10 @@ pub(super) enum Outcome {
 
 /// Fragments that wait for others.
 ///
-/// Linux (`inet_fragment.c`, since 4.19 for IPv4 and IPv6 alike) and RFC 5722: a fragment inside bytes that are
-/// there already is a duplicate and ignored; one that overlaps them in part ends the whole datagram.
+/// A fragment inside a run of bytes that are there already is ignored, as Linux does (`inet_fragment.c`, since 4.19 for
+/// IPv4 and IPv6 alike). One that overlaps them in part, with other bytes, ends the whole datagram, as Linux and RFC 5722 do.
+/// With the same bytes it counts: a capture may see a datagram on both sides of a hop that cut it anew, and a
+/// receiver that did drop it will see the same bytes again.
 ///
 /// Invariant: `held` is what the datagrams in `waiting` cost, and never more than `budget`; each of them has its serial
 /// number in `ages`.
@@ -135,7 +137,6 @@ impl Reassembly {
             return Outcome::Dropped(1, Reason::FragmentMerged);
         }
 
-        let cost = PIECE_COST + fragment.view.data.len();
         let partial = self.waiting.entry(fragment.key).or_insert_with(|| {
             self.serial += 1;
             self.ages.push_back((self.serial, fragment.key));
@@ -143,27 +144,33 @@ impl Reassembly {
             Partial::new(self.serial, now)
         });
         partial.fragments += 1;
+        let cost = partial.cost;
         match partial.place(start, end, fragment.more) {
-            Place::Duplicate => return Outcome::Held,
-            Place::Overlap => {
+            Place::Free => partial.add(start, end, fragment.view.data),
+            Place::Known => return Outcome::Held,
+            Place::Overlap if partial.agrees(start, fragment.view.data) => {
+                for (start_free, end_free) in partial.free_between(start, end) {
+                    let bytes = fragment
+                        .view
+                        .data
+                        .get(start_free - start..)
+                        .unwrap_or_default();
+                    let len = bytes.len().min(end_free - start_free);
+                    partial.add(start_free, end_free, &bytes[..len]);
+                }
+                partial.join_runs(start, end);
+            }
+            Place::Overlap | Place::OtherEnd => {
                 let fragments = partial.fragments;
                 self.remove(fragment.key);
                 return Outcome::Dropped(fragments, Reason::FragmentOverlap);
             }
-            Place::New => {}
         }
         if start == 0 {
             partial.protocol = fragment.protocol;
             partial.tunnels = fragment.tunnels;
         }
-        partial.have += end - start;
-        partial.cost += cost;
-        self.held += cost;
-        partial.pieces.push(Piece {
-            start,
-            len: end - start,
-            bytes: fragment.view.data.into(),
-        });
+        self.held += partial.cost - cost;
 
         if partial.total != Some(partial.have) {
             return self.shrink(fragment.key, evicted);
@@ -299,10 +306,16 @@ struct Piece {
     bytes: Box<[u8]>,
 }
 
+/// How a fragment lies to those that are there.
 enum Place {
-    New,
-    Duplicate,
+    /// Beside them.
+    Free,
+    /// Inside one run of them.
+    Known,
+    /// Partly over them.
     Overlap,
+    /// Beyond the end of the datagram, or with another end.
+    OtherEnd,
 }
 
 impl Partial {
@@ -326,11 +339,11 @@ impl Partial {
         let reach = self.runs.last().map_or(0, |&(_, end)| end);
         if more {
             if self.total.is_some_and(|total| end > total) {
-                return Place::Overlap;
+                return Place::OtherEnd;
             }
         } else {
             if self.total.is_some_and(|total| end != total) || end < reach {
-                return Place::Overlap;
+                return Place::OtherEnd;
             }
             self.total = Some(end);
         }
@@ -339,23 +352,76 @@ impl Partial {
         match self.runs.get(at) {
             Some(&(run_start, run_end)) if run_start < end => {
                 if run_start <= start && end <= run_end {
-                    Place::Duplicate
+                    Place::Known
                 } else {
                     Place::Overlap
                 }
             }
             Some(_) => {
                 self.runs.insert(at, (start, end));
-                Place::New
+                Place::Free
             }
             None => {
                 match self.runs.last_mut() {
                     Some(last) if last.1 == start => last.1 = end,
                     _ => self.runs.push((start, end)),
                 }
-                Place::New
+                Place::Free
             }
         }
+    }
+
+    /// Whether `bytes` at `start` are those that are there already, where both were captured.
+    fn agrees(&self, start: usize, bytes: &[u8]) -> bool {
+        self.pieces.iter().all(|piece| {
+            let from = start.max(piece.start);
+            let to = (start + bytes.len()).min(piece.start + piece.bytes.len());
+            from >= to
+                || bytes[from - start..to - start]
+                    == piece.bytes[from - piece.start..to - piece.start]
+        })
+    }
+
+    /// The parts of `[start, end)` that no run covers.
+    fn free_between(&self, start: usize, end: usize) -> Vec<(usize, usize)> {
+        let mut free = Vec::new();
+        let mut at = start;
+        for &(run_start, run_end) in &self.runs {
+            if at < run_start.min(end) {
+                free.push((at, run_start.min(end)));
+            }
+            at = at.max(run_end);
+        }
+        if at < end {
+            free.push((at, end));
+        }
+        free
+    }
+
+    /// Makes one run of `[start, end)` and all that it touches.
+    fn join_runs(&mut self, start: usize, end: usize) {
+        let (mut start, mut end) = (start, end);
+        self.runs.retain(|&(run_start, run_end)| {
+            let apart = run_end < start || run_start > end;
+            if !apart {
+                start = start.min(run_start);
+                end = end.max(run_end);
+            }
+            apart
+        });
+        let at = self.runs.partition_point(|run| run.0 < start);
+        self.runs.insert(at, (start, end));
+    }
+
+    /// Keeps `bytes`, what was captured of `[start, end)`.
+    fn add(&mut self, start: usize, end: usize, bytes: &[u8]) {
+        self.have += end - start;
+        self.cost += PIECE_COST + bytes.len();
+        self.pieces.push(Piece {
+            start,
+            len: end - start,
+            bytes: bytes.into(),
+        });
     }
 
     fn join(mut self, key: Key) -> Datagram {

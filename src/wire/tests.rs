@@ -366,7 +366,7 @@ fn fragments_that_miss_one_wait_until_the_end() {
 }
 
 #[test]
-fn fragments_that_overlap_are_all_dropped() {
+fn fragments_that_overlap() {
     let tcp = TCP.build();
     let part = |offset: usize, end: usize| {
         let packet = Ipv4 {
@@ -377,13 +377,48 @@ fn fragments_that_overlap_are_all_dropped() {
         };
         ethernet(0x0800, &packet.build())
     };
-    let frames = [part(0, 32), part(24, 48), part(48, tcp.len())];
+    let changed = |mut frame: Vec<u8>| {
+        frame[34] ^= 1;
+        frame
+    };
+    // With other bytes, in part: all are dropped.
+    let frames = [part(0, 32), changed(part(24, 48)), part(48, tcp.len())];
     let decoded = Decoded::ethernet(&frames);
     assert!(decoded.segments.is_empty());
     assert_eq!(decoded.account.dropped(Reason::FragmentOverlap), 2);
-    // Bytes that are all there already are a duplicate, whatever the cut (Linux inet_frag_queue_insert).
-    let frames = [part(0, 24), part(24, 48), part(8, 32), part(48, tcp.len())];
+    // With the same bytes: as a hop cut them anew.
+    for frames in [
+        vec![part(0, 32), part(24, 48), part(48, tcp.len())],
+        vec![part(0, 24), part(40, 48), part(8, 56), part(48, tcp.len())],
+        vec![part(40, tcp.len()), part(16, 24), part(8, 48), part(0, 16)],
+    ] {
+        let decoded = Decoded::ethernet(&frames);
+        assert_eq!(decoded.payloads(), [TCP.payload]);
+    }
+    // Inside bytes that are there in one run: the first win, whatever they are.
+    let frames = [
+        part(0, 24),
+        part(24, 48),
+        changed(part(8, 32)),
+        part(48, tcp.len()),
+    ];
     assert_eq!(Decoded::ethernet(&frames).payloads(), [TCP.payload]);
+    // Beyond the end, and with another end.
+    let frames = [part(40, tcp.len()), {
+        let packet = Ipv4 {
+            offset: 96,
+            more: true,
+            payload: &[0; 8],
+            ..IPV4
+        };
+        ethernet(0x0800, &packet.build())
+    }];
+    assert_eq!(
+        Decoded::ethernet(&frames)
+            .account
+            .dropped(Reason::FragmentOverlap),
+        2
+    );
 }
 
 #[test]
@@ -535,36 +570,34 @@ fn a_fragment_that_the_snap_length_cut_ends_the_payload() {
     assert_eq!(segment.cut as usize, TCP.payload.len() - 16);
 }
 
-/// Random fragments against a byte map.
+/// Random fragments of one datagram against a map of its blocks.
 #[test]
 fn random_fragments_against_a_map() {
     use proptest::prelude::*;
     let tcp = TCP.build();
     let blocks = tcp.len().div_ceil(8);
     proptest!(|(order in proptest::collection::vec((0..blocks, 1..4_usize), 1..24))| {
-        // Disjoint or equal pieces only: a map of blocks says when the datagram is whole.
         let mut have = vec![false; blocks];
         let mut whole = 0;
-        let frames: Vec<_> = order
-            .iter()
-            .map(|&(block, _)| {
-                have[block] = true;
-                if have.iter().all(|&there| there) {
-                    whole += 1;
-                    have.fill(false);
-                }
-                let end = ((block + 1) * 8).min(tcp.len());
-                let packet = Ipv4 {
-                    offset: block * 8,
-                    more: end < tcp.len(),
-                    payload: &tcp[block * 8..end],
-                    ..IPV4
-                };
-                ethernet(0x0800, &packet.build())
-            })
-            .collect();
+        let mut frames = Vec::new();
+        for (first, len) in order {
+            let last = (first + len).min(blocks);
+            have[first..last].fill(true);
+            let end = (last * 8).min(tcp.len());
+            let packet = Ipv4 {
+                offset: first * 8,
+                more: end < tcp.len(),
+                payload: &tcp[first * 8..end],
+                ..IPV4
+            };
+            frames.push(ethernet(0x0800, &packet.build()));
+            if have.iter().all(|&there| there) {
+                whole = 1;
+                break;
+            }
+        }
         let decoded = Decoded::ethernet(&frames);
-        prop_assert!(decoded.segments.len() <= whole);
+        prop_assert_eq!(decoded.segments.len(), whole);
         prop_assert!(decoded.payloads().iter().all(|payload| *payload == TCP.payload));
     });
 }
