@@ -17,6 +17,8 @@ mod record;
 mod replay;
 // Frames of every kind in files of every kind, down to the TCP segments.
 mod wire;
+// The core has no clock, sockets, threads or files, and its lints say so.
+mod purity;
 // What holds for any traffic.
 mod properties;
 // What they share: building captures, scoring, running the program.

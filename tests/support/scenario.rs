@@ -11,7 +11,7 @@ use super::score::Line;
 /// What may happen to the packets of a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Weather {
-    /// Nothing: segments of full size, in order, each once.
+    /// Nothing: segments of full size, in order, each once. No body looks like HTTP, so that whoever loses the thread can find it again.
     Calm,
     /// Everything that TCP repairs: other cuts, other orders, duplicates, overlaps, probes, parts of the handshake not captured.
     Rough,
@@ -228,7 +228,7 @@ impl Talk<'_> {
             "x-own",
         ]);
         let method = if plain { "GET" } else { method };
-        let body = Self::body(rng);
+        let body = Self::body(rng, self.weather);
         let content = match (method, rng.range(0, 3)) {
             ("GET" | "HEAD", 1..) => Content::None,
             (_, 0) => Content::None,
@@ -242,7 +242,7 @@ impl Talk<'_> {
         ]);
         let request = request(method, target, fields, &content);
 
-        let body = Self::body(rng);
+        let body = Self::body(rng, self.weather);
         let (status, content) = match rng.range(0, 8) {
             _ if method == "HEAD" => (200, Content::HeadOf(vec![b'-'; 5000])),
             0 => (204, Content::None),
@@ -275,8 +275,13 @@ impl Talk<'_> {
         (request, bytes, response)
     }
 
-    fn body(rng: &mut Rng) -> Vec<u8> {
-        match rng.range(0, 6) {
+    fn body(rng: &mut Rng, weather: Weather) -> Vec<u8> {
+        let kind = if weather == Weather::Calm {
+            rng.range(3, 6)
+        } else {
+            rng.range(0, 6)
+        };
+        match kind {
             0 => Vec::new(),
             1 => b"GET /lure HTTP/1.1\r\nHost: lure\r\n\r\n".repeat(rng.range(1, 9)),
             2 => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n0\r\n\r\n".repeat(rng.range(1, 9)),
