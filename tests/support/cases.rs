@@ -25,8 +25,8 @@ pub(crate) struct Case {
     pub(crate) truth: Vec<Line>,
 }
 
-/// How many scenarios are made up at random.
-pub(crate) const RANDOM: u64 = 200;
+/// How many scenarios are made up at random, unless `SHADOWTAP_RANDOM` says more.
+const RANDOM: u64 = 250;
 
 /// Every generated capture.
 pub(crate) fn all() -> Vec<Case> {
@@ -34,7 +34,9 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(offload());
     cases.extend(http());
     cases.extend(stress());
-    cases.extend((0..RANDOM).map(scenario::case));
+    let random = std::env::var("SHADOWTAP_RANDOM").ok();
+    let random = random.map_or(RANDOM, |count| count.parse().expect("a number"));
+    cases.extend((0..random).map(scenario::case));
     cases
 }
 

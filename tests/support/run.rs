@@ -29,8 +29,8 @@ pub(crate) fn inspect(path: &Path) -> Inspection {
     Inspection::of(&output.expect("the program can be started"))
 }
 
-/// No capture may need more than 256 MiB. The seconds of processor time only end a run that would not end by itself.
-const BOUNDS: &str = "ulimit -d 262144 && ulimit -t 60 && exec \"$0\" \"$@\"";
+/// No capture may need more than 256 MiB, or more than 2 seconds of processor time, even without optimisation.
+const BOUNDS: &str = "ulimit -d 262144 && ulimit -t 2 && exec \"$0\" \"$@\"";
 
 /// The exchanges in the capture file that comes through standard input in writes of `piece` bytes.
 pub(crate) fn inspect_piped(file: &[u8], piece: usize) -> Inspection {

@@ -4,7 +4,7 @@ use super::cases::Case;
 use super::files::{FLAVOURS, Flavour, Record};
 use super::frames::{WRAPS, Wrap};
 use super::http::{Content, Message, exchange, request, response};
-use super::net::{ACK, Conversation, START, Side, Tcp};
+use super::net::{ACK, Conversation, RST, START, Side, Tcp};
 use super::rng::Rng;
 use super::score::Line;
 
@@ -208,15 +208,15 @@ impl Talk<'_> {
                 self.noise();
             }
         }
-        if until_close {
-            self.conversation.close(Side::Server);
-            return;
-        }
-        match self.rng.range(0, 4) {
+        let end = if until_close { 1 } else { self.rng.range(0, 4) };
+        match end {
             0 => drop(self.conversation.close(Side::Client)),
             1 => drop(self.conversation.close(Side::Server)),
             2 => drop(self.conversation.reset(Side::Client)),
             _ => {}
+        }
+        if rough && start == Start::Seen && self.rng.one_in(3) {
+            self.swap_acknowledgements();
         }
     }
 
@@ -365,6 +365,24 @@ impl Talk<'_> {
         }
     }
 
+    /// Captures that several queues fill show some acknowledgements before the data that they are for.
+    fn swap_acknowledgements(&mut self) {
+        let packets = &mut self.conversation.packets;
+        for i in 3..packets.len().saturating_sub(1) {
+            let (data, ack) = (&packets[i], &packets[i + 1]);
+            let swaps = !data.payload.is_empty()
+                && ack.payload.is_empty()
+                && ack.flags == ACK
+                && data.from != ack.from;
+            if swaps && self.rng.one_in(3) {
+                let (first, second) = (data.at, ack.at);
+                packets.swap(i, i + 1);
+                packets[i].at = first;
+                packets[i + 1].at = second;
+            }
+        }
+    }
+
     fn overlaps(&mut self, len: usize, pieces: &mut Vec<(usize, usize)>) {
         for _ in 0..pieces.len() / 2 {
             let from = self.rng.range(0, len);
@@ -379,7 +397,7 @@ impl Talk<'_> {
         }
         let side = *self.rng.pick(&[Side::Client, Side::Server]);
         let template = self.conversation.template(side);
-        let packet = match self.rng.range(0, 5) {
+        let packet = match self.rng.range(0, 7) {
             // A window update.
             0 => Tcp {
                 window: 100,
@@ -400,6 +418,18 @@ impl Talk<'_> {
             3 => Tcp {
                 seq: template.seq.wrapping_add(900_000_000),
                 payload: b"GET /far HTTP/1.1\r\nHost: far\r\n\r\n".to_vec(),
+                ..template
+            },
+            // A reset far outside the window.
+            4 => Tcp {
+                seq: template.seq.wrapping_add(900_000_000),
+                flags: RST,
+                ..template
+            },
+            // A reset in the window, but not at its start, which Linux only answers (RFC 5961).
+            5 => Tcp {
+                seq: template.seq.wrapping_add(7),
+                flags: RST,
                 ..template
             },
             // No acknowledgement: no receiver takes it.
