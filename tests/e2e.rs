@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::support::rng::Rng;
 use crate::support::run::in_root;
-use crate::support::stage::{PLAIN, PORT, Scenery, Stage};
+use crate::support::stage::{PLAIN, PORT, Scenery, Stage, wait_for};
 
 #[test]
 fn the_stage_itself_stands() {
@@ -178,6 +178,40 @@ fn stopping_in_the_middle_of_traffic_drains_what_was_seen() {
     stage.v2_got_what_v1_got(1);
 }
 
+#[test]
+fn a_dead_version_2_costs_nothing_but_its_replays() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    // A port that nobody listens on, and an address that nobody has.
+    for (admin, target) in [
+        (9203, "http://10.78.0.2:9"),
+        (9204, "http://10.78.0.9:8080"),
+    ] {
+        let before = stage.served("v1").total();
+        let mirror = stage.sidecar(
+            "mirror",
+            admin,
+            &["mirror", "--port", &PORT.to_string(), "--to", target],
+        );
+        shapes_of_no_library(&stage);
+        let sent = stage.served("v1").total() - before;
+        assert_eq!(sent, 49, "version 1 serves as ever");
+        #[expect(clippy::cast_precision_loss, reason = "a few requests")]
+        let sent = sent as f64;
+        wait_for("every request to be seen", || {
+            stage.metric(admin, "shadowtap_requests_total") == Some(sent)
+        });
+        let said = mirror.stop();
+        balanced(&said);
+        assert!(
+            said.contains("0 of 49") || said.contains("of 49 to"),
+            "{said}"
+        );
+        assert_eq!(stage.served("v2").total(), 0);
+    }
+}
+
 /// Plays `traffic` on a stage with a mirror, and holds version 2 to have got what version 1 got.
 fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
     let Some(stage) = Stage::build(scenery) else {
@@ -198,6 +232,16 @@ fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
     );
     traffic(&stage);
     stage.wait_for_v2(1);
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand requests")]
+    let sent = stage.served("v1").total() as f64;
+    wait_for("the metrics to tell every replay", || {
+        let answered = format!(
+            "shadowtap_replays_total{{target=\"{}\",outcome=\"answered\"}}",
+            stage.v2_url()
+        );
+        stage.metric(9202, "shadowtap_requests_total") == Some(sent)
+            && stage.metric(9202, &answered) == Some(sent)
+    });
     let said = mirror.stop();
     println!("{said}");
     balanced(&said);
