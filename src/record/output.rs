@@ -39,8 +39,27 @@ enum Sink {
         truncate: bool,
         is_regular: bool,
     },
-    Gzip(GzEncoder<File>),
+    Gzip(GzEncoder<Fresh>),
     Stream(io::Stdout),
+}
+
+/// A file whose old content goes with the first write.
+struct Fresh {
+    file: File,
+    truncate: bool,
+}
+
+impl Write for Fresh {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.truncate) {
+            self.file.set_len(0)?;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// How many records a write has brought to the file, or has lost.
@@ -81,9 +100,10 @@ impl Output {
         let file = options.open(path).map_err(refused)?;
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let sink = if gzip {
-            if is_regular {
-                file.set_len(0).map_err(refused)?;
-            }
+            let file = Fresh {
+                file,
+                truncate: is_regular,
+            };
             Sink::Gzip(GzEncoder::new(file, Compression::fast()))
         } else {
             Sink::File {

@@ -76,26 +76,29 @@ fn recordings_without_records_are_read() {
 #[test]
 fn an_existing_file_is_refused_without_force_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.gor");
-    fs::write(&path, "precious").unwrap();
-    let refused = Writer::create(&path, Options::default()).err().unwrap();
-    assert!(matches!(refused, RecordError::Exists { .. }));
-    assert!(refused.to_string().contains("--force"), "{refused}");
-    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    for name in ["a.gor", "a.jsonl", "a.har", "a.pcap", "a.gor.gz"] {
+        let path = folder.path().join(name);
+        fs::write(&path, "precious").unwrap();
+        let refused = Writer::create(&path, Options::default()).err().unwrap();
+        assert!(matches!(refused, RecordError::Exists { .. }));
+        assert!(refused.to_string().contains("--force"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
 
-    let force = Options {
-        force: true,
-        ..Options::default()
-    };
-    let mut writer = Writer::create(&path, force).unwrap();
-    assert_eq!(
-        fs::read(&path).unwrap(),
-        b"precious",
-        "until the first write"
-    );
-    writer.exchange(&get(1, "/")).unwrap();
-    writer.finish().1.unwrap();
-    assert_eq!(read(&[path]).len(), 1);
+        let force = Options {
+            force: true,
+            ..Options::default()
+        };
+        let mut writer = Writer::create(&path, force).unwrap();
+        let kept = fs::read(&path).unwrap();
+        assert_eq!(kept, b"precious", "{name}: until the first write");
+        writer.exchange(&get(1, "/")).unwrap();
+        writer.finish().1.unwrap();
+        let count = match name {
+            "a.pcap" => capture(&path).len(),
+            _ => read(&[path]).len(),
+        };
+        assert_eq!(count, 1, "{name}");
+    }
 }
 
 #[test]
