@@ -6,6 +6,7 @@ mod head;
 mod reader;
 pub mod recognise;
 
+pub(crate) use body::chunk_size_loose;
 pub use body::{Body, Framing, chunk_size};
 pub use head::{Fields, HeadError, RequestHead, ResponseHead, head_length, unfold, whole_lines};
 pub use reader::{Abandoned, BodyEnd, MessageLimits, MessageReader, Side, Step};

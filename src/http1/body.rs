@@ -107,7 +107,7 @@ pub fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// The size in the first line of a chunk of a response: user agents take whatever begins with a number.
 #[must_use]
-pub(super) fn chunk_size_loose(line: &[u8]) -> Option<u64> {
+pub(crate) fn chunk_size_loose(line: &[u8]) -> Option<u64> {
     leading_size(line.trim_ascii_start()).map(|(size, _)| size)
 }
 

@@ -84,7 +84,8 @@ fn append_request(out: &mut Vec<u8>, request: &Request) {
     push_latin1(out, head.method());
     out.extend_from_slice(b",\"url\":");
     push_latin1(out, &url);
-    if target_in(&url) != head.target() || head.target().contains(&b'#') {
+    let told = head.method() != b"CONNECT" && !head.target().contains(&b'#');
+    if !told || target_in(&url) != head.target() {
         out.extend_from_slice(b",\"_target\":");
         push_latin1(out, head.target());
     }

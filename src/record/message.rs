@@ -6,7 +6,9 @@ use memchr::memchr;
 use crate::account::Reason;
 use crate::exchange::{Completeness, Doubts};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Body, Framing, HeadError, RequestHead, ResponseHead, chunk_size, head_length};
+use crate::http1::{
+    Body, Framing, HeadError, RequestHead, ResponseHead, chunk_size, chunk_size_loose, head_length,
+};
 
 /// A message, and what lay behind its end.
 #[derive(Debug)]
@@ -101,18 +103,21 @@ pub(super) fn split_head(mut payload: Bytes) -> Result<(Bytes, Bytes), HeadError
     Ok((message, rest))
 }
 
-/// The reasons for an incomplete message: cut, and broken chunk framing.
-struct Reasons {
+/// What differs between the sides: the reasons for an incomplete message, and how chunk sizes are read.
+struct Rules {
+    chunk_size: fn(&[u8]) -> Option<u64>,
     cut: Reason,
     malformed: Reason,
 }
 
-const REQUEST: Reasons = Reasons {
+const REQUEST: Rules = Rules {
+    chunk_size,
     cut: Reason::RequestCutByCaptureEnd,
     malformed: Reason::RequestMalformed,
 };
 
-const RESPONSE: Reasons = Reasons {
+const RESPONSE: Rules = Rules {
+    chunk_size: chunk_size_loose,
     cut: Reason::ResponseCutByCaptureEnd,
     malformed: Reason::ResponseMalformed,
 };
@@ -122,7 +127,7 @@ fn parsed<H>(
     mut rest: Bytes,
     framing: Framing,
     doubts: Doubts,
-    reasons: Reasons,
+    rules: Rules,
 ) -> Parsed<H> {
     let here = rest.len();
     let (length, missing, completeness) = match framing {
@@ -133,13 +138,13 @@ fn parsed<H>(
             _ => (
                 here,
                 wanted - here as u64,
-                Completeness::Incomplete(reasons.cut),
+                Completeness::Incomplete(rules.cut),
             ),
         },
-        Framing::Chunked => match chunked_end(&rest) {
+        Framing::Chunked => match chunked_end(&rest, rules.chunk_size) {
             ChunkedEnd::At(end) => (end, 0, Completeness::Whole),
-            ChunkedEnd::Cut => (here, 0, Completeness::Incomplete(reasons.cut)),
-            ChunkedEnd::Malformed => (here, 0, Completeness::Incomplete(reasons.malformed)),
+            ChunkedEnd::Cut => (here, 0, Completeness::Incomplete(rules.cut)),
+            ChunkedEnd::Malformed => (here, 0, Completeness::Incomplete(rules.malformed)),
         },
     };
     let excess = rest.split_off(length).len();
@@ -163,7 +168,7 @@ enum ChunkedEnd {
 }
 
 /// Where a chunked body ends, trailers included (RFC 9112 §7.1).
-fn chunked_end(body: &[u8]) -> ChunkedEnd {
+fn chunked_end(body: &[u8], chunk_size: fn(&[u8]) -> Option<u64>) -> ChunkedEnd {
     let mut at = 0;
     loop {
         let Some(line_feed) = memchr(b'\n', &body[at..]) else {
@@ -192,7 +197,7 @@ fn chunked_end(body: &[u8]) -> ChunkedEnd {
         let Some(line_feed) = memchr(b'\n', &body[at..]) else {
             return ChunkedEnd::Cut;
         };
-        let is_empty = matches!(&body[at..at + line_feed], [] | [b'\r']);
+        let is_empty = body[at..at + line_feed].iter().all(|&byte| byte == b'\r');
         at += line_feed + 1;
         if is_empty {
             return ChunkedEnd::At(at);

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::message::{self, Parsed};
 use crate::account::Reason;
 use crate::exchange::Completeness;
-use crate::http1::{HeadError, RequestHead, ResponseHead};
+use crate::http1::framing::{self, Length};
+use crate::http1::{Framing, HeadError, RequestHead, ResponseHead};
 
 /// A message as a list of fields.
 #[derive(Debug, Default)]
@@ -64,8 +65,9 @@ pub(super) fn request(
         bytes.extend_from_slice(version);
     }
     let unknown = matches!(fields.content, Content::Unknown);
-    append(&mut bytes, fields, true, true);
-    let mut parsed = message::request(bytes.into())?;
+    let plain = RequestHead::parse(head(&bytes, &fields, None).into())?;
+    let chunked = framing::of_request(&plain).0 == Length::Framed(Framing::Chunked);
+    let mut parsed = message::request(whole(&bytes, fields, chunked, true))?;
     if unknown && parsed.completeness.is_whole() {
         parsed.completeness = Completeness::Incomplete(Reason::RequestGap);
     }
@@ -80,52 +82,83 @@ pub(super) fn response(
     version: &[u8],
     status: u16,
     reason: &[u8],
-    fields: Fields,
+    mut fields: Fields,
     method: Option<&[u8]>,
 ) -> Result<Parsed<ResponseHead>, HeadError> {
     if has_break(version) || has_break(reason) || (100..200).contains(&status) && status != 101 {
         return Err(HeadError::StartLine);
     }
-    let mut bytes = [version, format!(" {status:03} ").as_bytes(), reason].concat();
-    let has_body = method != Some(b"HEAD") && !matches!(status, 101 | 204 | 304);
-    let unknown = has_body && matches!(fields.content, Content::Unknown);
+    let bytes = [version, format!(" {status:03} ").as_bytes(), reason].concat();
+    let plain = ResponseHead::parse(head(&bytes, &fields, None).into())?;
+    let (length, _) = framing::of_response(&plain, method);
+    let has_body = !matches!(length, Length::Framed(Framing::None) | Length::Tunnel);
+    if !has_body {
+        // What an archive shows of it belongs to another answer, or to the tunnel.
+        fields.content = Content::Empty;
+        fields.exact = true;
+    }
+    let unknown = matches!(fields.content, Content::Unknown);
+    let chunked = length == Length::Framed(Framing::Chunked);
     // Without a length, the body of a response runs to the end.
-    append(&mut bytes, fields, has_body, false);
-    let (_, mut parsed) = message::response(Bytes::from(bytes), method)?;
+    let (_, mut parsed) = message::response(whole(&bytes, fields, chunked, false), method)?;
     if unknown && parsed.completeness.is_whole() {
         parsed.completeness = Completeness::Incomplete(Reason::ResponseGap);
     }
     Ok(parsed)
 }
 
-/// Appends field lines and body behind a start line.
-fn append(bytes: &mut Vec<u8>, fields: Fields, has_body: bool, add_length: bool) {
-    let is = |name: &[u8], known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-    let chunked = fields.list.iter().any(|(name, value)| {
-        is(name, "transfer-encoding") && value.to_ascii_lowercase().ends_with(b"chunked")
-    });
-    let content = match fields.content {
-        Content::Known(content) if has_body => Some(content),
-        Content::Empty if has_body => Some(Vec::new()),
-        _ => None,
+/// A whole message: head and body, the fields made to say how long the body is unless they are exact.
+fn whole(start_line: &[u8], fields: Fields, chunked: bool, add_length: bool) -> Bytes {
+    let content = match &fields.content {
+        Content::Known(content) => &content[..],
+        Content::Empty => &[],
+        Content::Unknown => return head(start_line, &fields, None).into(),
     };
-    let length = content.as_ref().filter(|_| !chunked && !fields.exact);
-    let length = length.map(Vec::len);
-    let mut told = false;
+    let tell = (!chunked && !fields.exact).then_some(Tell {
+        length: content.len(),
+        add: add_length && !content.is_empty(),
+    });
+    let mut bytes = head(start_line, &fields, tell);
+    if !chunked {
+        bytes.extend_from_slice(content);
+        return bytes.into();
+    }
+    if !content.is_empty() {
+        bytes.extend_from_slice(format!("{:x}\r\n", content.len()).as_bytes());
+        bytes.extend_from_slice(content);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes.into()
+}
+
+/// What `Content-Length` is to say.
+#[derive(Clone, Copy)]
+struct Tell {
+    length: usize,
+    /// Whether to add the field where it is not there.
+    add: bool,
+}
+
+/// A head: start line, field lines, empty line.
+fn head(start_line: &[u8], fields: &Fields, tell: Option<Tell>) -> Vec<u8> {
+    let mut bytes = start_line.to_vec();
     bytes.extend_from_slice(b"\r\n");
-    for (name, value) in fields.list {
-        if name.is_empty() || name.starts_with(b":") || name.contains(&b':') || has_break(&name) {
+    let mut told = false;
+    for (name, value) in &fields.list {
+        if name.is_empty() || name.contains(&b':') || has_break(name) {
             continue;
         }
-        bytes.extend_from_slice(&name);
+        bytes.extend_from_slice(name);
         bytes.extend_from_slice(b": ");
-        let told_length = if is(&name, "content-length") {
+        let mut corrected = None;
+        if name.eq_ignore_ascii_case(b"content-length") {
             told = true;
-            length.filter(|length| content_length(&value) != Some(*length))
-        } else {
-            None
-        };
-        match told_length {
+            corrected = tell
+                .map(|tell| tell.length)
+                .filter(|length| content_length(value) != Some(*length));
+        }
+        match corrected {
             Some(length) => bytes.extend_from_slice(length.to_string().as_bytes()),
             None => bytes.extend(
                 value
@@ -135,27 +168,14 @@ fn append(bytes: &mut Vec<u8>, fields: Fields, has_body: bool, add_length: bool)
         }
         bytes.extend_from_slice(b"\r\n");
     }
-    if let Some(length) = length
-        && length > 0
-        && add_length
+    if let Some(tell) = tell
+        && tell.add
         && !told
     {
-        bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", tell.length).as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
-    let Some(content) = content else {
-        return;
-    };
-    if !chunked {
-        bytes.extend_from_slice(&content);
-        return;
-    }
-    if !content.is_empty() {
-        bytes.extend_from_slice(format!("{:x}\r\n", content.len()).as_bytes());
-        bytes.extend_from_slice(&content);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
 }
 
 fn content_length(value: &[u8]) -> Option<usize> {
