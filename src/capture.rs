@@ -3,6 +3,7 @@
 pub mod file;
 pub mod live;
 pub mod merge;
+mod right;
 
 use std::io;
 

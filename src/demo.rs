@@ -9,6 +9,7 @@ mod namespace;
 pub mod sample;
 mod traffic;
 
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
@@ -32,6 +33,11 @@ use crate::metrics::Metrics;
 use crate::replay::{Replay, ReplayConfig, Target};
 use crate::report;
 use crate::tap::{TapConfig, Watch, WatchedEnd};
+
+/// `println!` that fails instead of panicking when nobody reads any more.
+macro_rules! say {
+    ($($what:tt)*) => { writeln!(io::stdout(), $($what)*)? };
+}
 
 /// Runs `shadowtap demo`. Must be called before any other thread runs: it may have to enter a namespace.
 ///
@@ -61,7 +67,7 @@ fn find_a_place() -> anyhow::Result<Place> {
             "the demonstration captures live, and this user may not do that here; it tried to enter a user and network \
              namespace of its own, and that failed too ({error}).\n  \
              Any one of these helps:\n  \
-             - sudo setcap cap_net_raw+ep \"$(command -v shadowtap)\", then shadowtap demo again\n  \
+             - sudo setcap cap_net_raw+p \"$(command -v shadowtap)\", then shadowtap demo again\n  \
              - sudo shadowtap demo\n  \
              - allow user namespaces: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), \
              kernel.unprivileged_userns_clone=1 (Debian), user.max_user_namespaces=10000\n  \
@@ -75,12 +81,12 @@ fn find_a_place() -> anyhow::Result<Place> {
 async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
     let first = start_version("v1", false, Duration::ZERO).await?;
     let second = start_version("v2", true, SLOW).await?;
-    println!("shadowtap demo: two versions of a small shop, real traffic, live capture\n");
-    println!("  version 1   http://{first}");
-    println!(
+    say!("shadowtap demo: two versions of a small shop, real traffic, live capture\n");
+    say!("  version 1   http://{first}");
+    say!(
         "  version 2   http://{second}   adds up POST /orders wrongly, GET /search is slow; shadowtap is not told"
     );
-    println!(
+    say!(
         "  capture     interface {LOOPBACK}, {}\n",
         match place {
             Place::Here => "with the rights of this user",
@@ -118,7 +124,7 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         .await
         .context("sending traffic to version 1")?;
     let took = began.elapsed();
-    println!(
+    say!(
         "{} requests over {} connections in {}: keep-alive, pipelining, chunked uploads, 100-continue\n",
         report::grouped(u64::from(sent.requests)),
         sent.connections,
@@ -137,11 +143,14 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
 
 /// Prints what came of it.
 fn conclude(sent: u64, comparison: &Comparison, finished: Finished) -> anyhow::Result<()> {
-    println!(
+    say!(
         "Version 2's answers against version 1's\n\n{}",
         comparison.table()
     );
-    print!("{}", report::account(&finished.account, &finished.targets));
+    say!(
+        "{}",
+        report::account(&finished.account, &finished.targets).trim_end()
+    );
     finished.outcome?;
     finished
         .account
@@ -156,7 +165,7 @@ fn conclude(sent: u64, comparison: &Comparison, finished: Finished) -> anyhow::R
              {compared} compared; the account above says where the others went"
         );
     }
-    println!(
+    say!(
         "\n{} requests sent, captured, mirrored and compared: nothing lost.",
         report::grouped(sent)
     );

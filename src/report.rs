@@ -87,11 +87,12 @@ pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
         "connections",
         get(Connections),
         format!(
-            "{} HTTP/1, {} TLS, {} HTTP/2, {} other",
+            "{} HTTP/1, {} TLS, {} HTTP/2, {} other, {} silent",
             grouped(get(ConnectionsHttp1)),
             grouped(get(ConnectionsTls)),
             grouped(get(ConnectionsHttp2)),
-            grouped(get(ConnectionsOther))
+            grouped(get(ConnectionsOther)),
+            grouped(get(ConnectionsSilent))
         ),
     );
     line(
@@ -405,7 +406,7 @@ mod tests {
 The account
   packets            1,234   1.4 MiB on the wire
   segments           1,200   398 with new data, 800 control
-  connections            0   0 HTTP/1, 0 TLS, 0 HTTP/2, 0 other
+  connections            0   0 HTTP/1, 0 TLS, 0 HTTP/2, 0 other, 0 silent
   requests             100   99 whole
   answers                0   0 whole and paired
   replayed              97   of 99 to http://v2: 2xx 90, 4xx 7; 1 failed, 1 skipped; median 800 µs, p99 12.0 ms

@@ -1,5 +1,7 @@
 //! Integration tests: one binary, one module for each theme.
 
+// The program while it runs: the admin server, and what signals do.
+mod admin;
 // Captures with the truth about what is in them: every exchange found, none invented, every field right.
 mod conformance;
 // The command line as a user meets it: exit codes, what errors say, which way output goes.

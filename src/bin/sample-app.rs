@@ -1,5 +1,6 @@
 //! The sample application as a program: what the demonstration and the Kubernetes manifests run as version 1 and 2.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,7 +71,8 @@ fn run(args: Args) -> anyhow::Result<()> {
             let metrics = TcpListener::bind(args.metrics)
                 .await
                 .with_context(|| format!("--metrics {}", args.metrics))?;
-            println!(
+            let _ = writeln!(
+                std::io::stdout(),
                 "application on {}, probes on {}, metrics on {}",
                 sample.address()?,
                 probes.local_addr()?,

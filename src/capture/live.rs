@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use pcap::{Active, BreakLoop, Capture, Precision};
 
+use super::right::with_right_to_capture;
 use crate::account::{Account, Reason};
 use crate::tap::WatchedEnd;
 use crate::time::Timestamp;
@@ -81,7 +82,7 @@ pub enum LiveError {
     /// The process may not capture.
     #[error(
         "no permission to capture on interface '{interface}': this needs the capability CAP_NET_RAW.\n  \
-         On this machine: sudo setcap cap_net_raw+ep \"$(command -v shadowtap)\", or run as root.\n  \
+         On this machine: sudo setcap cap_net_raw+p \"$(command -v shadowtap)\", or run as root.\n  \
          In Kubernetes: securityContext.capabilities.add: [\"NET_RAW\"] on this container.\n  ({detail})"
     )]
     Permission {
@@ -131,8 +132,8 @@ impl Live {
     /// No permission, no such interface, a filter that does not compile, or what else libpcap reports.
     pub fn open(config: &LiveConfig) -> Result<Self, LiveError> {
         let interface = &config.interface;
-        let mut capture = Capture::from_device(interface.as_str())
-            .and_then(|inactive| {
+        let open = || {
+            Capture::from_device(interface.as_str()).and_then(|inactive| {
                 inactive
                     .snaplen(i32::try_from(config.snaplen).unwrap_or(i32::MAX))
                     .buffer_size(i32::try_from(config.buffer).unwrap_or(i32::MAX))
@@ -141,7 +142,9 @@ impl Live {
                     .promisc(false)
                     .open()
             })
-            .map_err(|error| open_error(interface, &error))?;
+        };
+        let mut capture =
+            with_right_to_capture(open).map_err(|error| open_error(interface, &error))?;
         let link = capture.get_datalink();
         let filter = set_filter(&mut capture, config)?;
         Ok(Self {

@@ -1,0 +1,158 @@
+//! The program while it runs: the admin server, and what signals do. A replay at its original pace stands for any run.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
+
+use crate::support::run::PROGRAM;
+
+/// Two requests, the second an hour after the first.
+const RECORDING: &str = "1 aaaaaaaaaaaaaaaaaaaaaaaa 1700000000000000000 0\nGET /now HTTP/1.1\r\nHost: a\r\n\r\n\n🐵🙈🙉\n\
+                         1 bbbbbbbbbbbbbbbbbbbbbbbb 1700003600000000000 0\nGET /in-an-hour HTTP/1.1\r\nHost: a\r\n\r\n\n🐵🙈🙉\n";
+
+/// A target that answers 204 to every connection's every request, and says what it was asked.
+fn target() -> (SocketAddr, crossbeam_channel::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (asked, targets) = crossbeam_channel::unbounded();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, asked) = (stream.expect("accepted"), asked.clone());
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().expect("cloned")).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    if line.starts_with("GET ") {
+                        let _ = asked.send(line);
+                    } else if line.is_empty() {
+                        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+                        if (&stream).write_all(answer).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (address, targets)
+}
+
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    admin: SocketAddr,
+}
+
+impl Running {
+    /// Starts a replay and waits until its admin server has an address.
+    fn start(directory: &tempfile::TempDir, to: &str) -> Self {
+        let file = directory.path().join("two.gor");
+        fs::write(&file, RECORDING).expect("written");
+        let mut child = Command::new(PROGRAM)
+            .args(["replay", "--admin", "127.0.0.1:0", "--to", to])
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut said = String::new();
+        let admin = loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).expect("read"), 0, "ended: {said}");
+            if let Some((_, address)) = line.split_once("address=") {
+                break address.trim().parse().expect("an address");
+            }
+            said += &line;
+        };
+        Self { child, log, admin }
+    }
+
+    /// Status and body of an admin page.
+    fn get(&self, page: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("it listens");
+        let request = format!("GET {page} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        let status = answer[9..12].parse().expect("a status");
+        let body = answer.split_once("\r\n\r\n").expect("a head").1;
+        (status, body.to_owned())
+    }
+
+    /// Waits until the metrics hold that line.
+    fn wait_for_metric(&self, line: &str) -> String {
+        loop {
+            let (status, text) = self.get("/metrics");
+            assert_eq!(status, 200);
+            if text.lines().any(|it| it == line) {
+                return text;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status();
+        assert!(sent.expect("kill is there").success());
+    }
+
+    /// Waits for the end; the rest of the log.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).expect("read");
+        (self.child.wait().expect("ended"), rest)
+    }
+}
+
+#[test]
+fn metrics_health_and_a_clean_stop() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, asked) = target();
+    let to = format!("http://{address}");
+    let running = Running::start(&directory, &to);
+    assert_eq!(asked.recv().expect("asked"), "GET /now HTTP/1.1");
+    assert_eq!(running.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(running.get("/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(running.get("/elsewhere").0, 404);
+    let metrics = running.wait_for_metric("shadowtap_replays_answered_total 1");
+    for line in [
+        format!("shadowtap_replays_total{{target=\"{to}\",outcome=\"answered\"}} 1"),
+        format!("shadowtap_replay_answers_total{{target=\"{to}\",class=\"2xx\"}} 1"),
+        format!("shadowtap_replay_duration_seconds_count{{target=\"{to}\"}} 1"),
+        "shadowtap_dropped_total{stage=\"replay\",reason=\"queue_full\"} 0".to_owned(),
+        "# EOF".to_owned(),
+    ] {
+        assert!(
+            metrics.lines().any(|it| it == line),
+            "no {line} in {metrics}"
+        );
+    }
+    running.signal("-TERM");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("The account"), "{said}");
+    assert!(said.contains("2xx 1;"), "{said}");
+    assert!(!said.contains("bug"), "{said}");
+}
+
+#[test]
+fn a_target_that_never_answers_holds_nothing_up_beyond_a_second_signal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = format!("http://{}", silent.local_addr().expect("bound"));
+    let running = Running::start(&directory, &to);
+    let (_connection, _) = silent.accept().expect("the request comes");
+    running.signal("-INT");
+    let mut running = running;
+    let mut line = String::new();
+    while !line.contains("stopping") {
+        line.clear();
+        assert_ne!(running.log.read_line(&mut line).expect("read"), 0);
+    }
+    running.signal("-INT");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("at once"), "{said}");
+}
