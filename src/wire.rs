@@ -1,4 +1,16 @@
 //! From captured frames to TCP segments: link layers, tunnels, IP fragments.
+//!
+//! A [`Decoder`] walks through each frame, layer by layer, to the innermost TCP header. What it knows:
+//!
+//! | layer | what is read |
+//! |---|---|
+//! | link types | Ethernet (1), BSD null and loop (0, 108), raw IP (12, 14, 101, 228, 229), Linux cooked (113, 276), PPP (9, 50, 51, 166, 204), Cisco HDLC (104, 205), frame relay (107, 206), IEEE 802.11 (105), radiotap (127), Prism and AVS (119, 163), PPI (192), NFLOG (239), PFLOG (117), ENC (109), PKTAP (258), IPNET (226), FDDI (10), token ring (6), ARCnet (7, 129), RFC 1483 ATM (100), fibre channel (122), FireWire (138), SLIP (8), MPLS (219), netANALYZER (240, 241), mPackets (274) |
+//! | between link and IP | VLAN tags to any depth (0x8100, 0x88a8, 0x9100, 0x9200), 802.3 with LLC and SNAP, MPLS to any depth with IP or Ethernet inside, PPPoE, 802.1ah, E-TAG, VN-TAG, HSR, FabricPath, Cisco MetaData, NSH, MACsec without encryption |
+//! | IP | options, extension headers, fragments, padding, total length 0 (TSO), jumbograms; the ends of a connection are those behind routing headers and the home address option |
+//! | tunnels | IP in IP (4, 41), GRE 0 and 1 (IP, Ethernet, MPLS, PPP, WCCP, ERSPAN I to III, Aruba), EtherIP, MPLS in IP, Ethernet in IP, AH; in UDP: VXLAN, VXLAN-GPE, GENEVE, GTP-U, Teredo, AYIYA, L2TP 2, MPLS, GRE, GUE |
+//!
+//! What it does not read: encrypted payloads, compressed headers, PPP multilink, ARCnet frames in parts, and all but the first
+//! frame of an 802.11 A-MSDU.
 
 #[cfg(test)]
 pub(crate) mod build;

@@ -88,7 +88,9 @@ impl Input {
         while self.end < n {
             if self.end == self.buffer.len() {
                 // Grows with what is really there, not with what a damaged length promises.
-                self.buffer.resize(self.buffer.len() * 2, 0);
+                let double = self.buffer.len() * 2;
+                self.buffer
+                    .resize(double.min(n.next_multiple_of(BUFFER)), 0);
             }
             match self.reader.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
