@@ -131,7 +131,8 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         report::latency(took)
     );
     let deadline = Instant::now() + GRACE;
-    while settled(&mirror.account()) < u64::from(sent.requests) && Instant::now() < deadline {
+    while settled(&mirror.account(&metrics)) < u64::from(sent.requests) && Instant::now() < deadline
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let finished = tokio::task::spawn_blocking(move || mirror.stop(GRACE))

@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::account::{Account, Counter, Reason};
+use crate::replay::{BreakerState, Snapshot};
 
 /// The content type of OpenMetrics text.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +47,11 @@ pub struct TargetMetrics {
     skipped: PromCounter,
     classes: [PromCounter; STATUS_CLASSES.len()],
     duration: Histogram,
+    queued: Gauge,
+    queued_bytes: Gauge,
+    connections: Gauge,
+    breaker_open: Gauge,
+    resolved: Gauge,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -182,6 +188,17 @@ impl TargetMetrics {
             self.duration.observe(took.as_secs_f64());
         }
     }
+
+    /// Says how the engine is now.
+    pub fn publish(&self, snapshot: &Snapshot) {
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.queued, snapshot.queued_items);
+        set(&self.queued_bytes, snapshot.queued_bytes);
+        set(&self.connections, snapshot.connections);
+        let is_open = snapshot.breaker != BreakerState::Closed;
+        set(&self.breaker_open, usize::from(is_open));
+        set(&self.resolved, usize::from(snapshot.target.is_resolved()));
+    }
 }
 
 fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetrics> {
@@ -206,9 +223,28 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
         "From the first byte sent to the last byte of the target's answer",
         durations.clone(),
     );
+    let mut gauges = |name, help| {
+        let family = Family::<TargetLabels, Gauge>::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+    let queued = gauges(
+        "replay_queue_requests",
+        "Requests that wait for the target or are under way",
+    );
+    let queued_bytes = gauges("replay_queue_bytes", "Their bytes, bookkeeping included");
+    let connections = gauges("target_connections", "Open connections to the target");
+    let breaker_open = gauges(
+        "target_breaker_open",
+        "1 while the target is left alone because it failed too often in a row",
+    );
+    let resolved = gauges("target_resolved", "1 while the target has an address");
     targets
         .iter()
         .map(|target| {
+            let labels = TargetLabels {
+                target: target.clone(),
+            };
             let outcome = |outcome| {
                 outcomes.get_or_create_owned(&ReplayLabels {
                     target: target.clone(),
@@ -225,9 +261,12 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
                         class,
                     })
                 }),
-                duration: durations.get_or_create_owned(&TargetLabels {
-                    target: target.clone(),
-                }),
+                duration: durations.get_or_create_owned(&labels),
+                queued: queued.get_or_create_owned(&labels),
+                queued_bytes: queued_bytes.get_or_create_owned(&labels),
+                connections: connections.get_or_create_owned(&labels),
+                breaker_open: breaker_open.get_or_create_owned(&labels),
+                resolved: resolved.get_or_create_owned(&labels),
             }
         })
         .collect()

@@ -122,6 +122,8 @@ fn metrics_health_and_a_clean_stop() {
         format!("shadowtap_replay_answers_total{{target=\"{to}\",class=\"2xx\"}} 1"),
         format!("shadowtap_replay_duration_seconds_count{{target=\"{to}\"}} 1"),
         "shadowtap_dropped_total{stage=\"replay\",reason=\"queue_full\"} 0".to_owned(),
+        format!("shadowtap_target_resolved{{target=\"{to}\"}} 1"),
+        format!("shadowtap_target_breaker_open{{target=\"{to}\"}} 0"),
         "# EOF".to_owned(),
     ] {
         assert!(

@@ -39,6 +39,14 @@ impl LossWatch {
                 );
             }
         }
+        let marked = new.dropped(Reason::Marked);
+        if marked > 0 {
+            tracing::warn!(
+                count = marked,
+                "requests that are replays already have arrived here: either this is version 2, or somebody mirrors to \
+                 version 1, and it does things twice; look at what the target's Service selects"
+            );
+        }
         self.told = account.clone();
     }
 }

@@ -98,11 +98,13 @@ impl Mirror {
         })
     }
 
-    /// What was counted so far, by the capture and by the replays.
-    pub fn account(&self) -> Account {
+    /// What was counted so far, by the capture and by the replays; how the targets are now goes into `metrics`.
+    pub fn account(&self, metrics: &Metrics) -> Account {
         let mut account = self.worker.account.borrow().clone();
-        for handle in &self.handles {
-            account.merge(&handle.snapshot().account);
+        for (handle, metrics) in self.handles.iter().zip(metrics.targets()) {
+            let snapshot = handle.snapshot();
+            metrics.publish(&snapshot);
+            account.merge(&snapshot.account);
         }
         account
     }
@@ -245,7 +247,7 @@ async fn mirror(
         if outcome.is_err() {
             break;
         }
-        let account = mirror.account();
+        let account = mirror.account(&metrics);
         metrics.publish(&account);
         losses.look(&account);
         if progress.is_due() {

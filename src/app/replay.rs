@@ -80,8 +80,10 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             _ = beat.tick() => {}
         }
         let (mut account, position) = so_far.borrow().clone();
-        for handle in &handles {
-            account.merge(&handle.snapshot().account);
+        for (handle, metrics) in handles.iter().zip(metrics.targets()) {
+            let snapshot = handle.snapshot();
+            metrics.publish(&snapshot);
+            account.merge(&snapshot.account);
         }
         metrics.publish(&account);
         losses.look(&account);

@@ -105,6 +105,16 @@ pub enum LiveError {
         /// The interface.
         interface: String,
     },
+    /// The system does not give so much memory for the kernel's buffer.
+    #[error(
+        "--buffer: no memory for a capture buffer of this size on interface '{interface}'; try a smaller one ({detail})"
+    )]
+    Buffer {
+        /// The interface.
+        interface: String,
+        /// libpcap's words.
+        detail: String,
+    },
     /// libpcap does not understand the user's filter.
     #[error(
         "--filter: '{filter}' is not a capture filter: {detail} (the language is tcpdump's: man pcap-filter)"
@@ -286,6 +296,9 @@ fn open_error(interface: &str, error: &pcap::Error) -> LiveError {
     }
     if lower.contains("is not up") || lower.contains("network is down") {
         return LiveError::InterfaceDown { interface };
+    }
+    if lower.contains("rx ring") || lower.contains("allocate memory") {
+        return LiveError::Buffer { interface, detail };
     }
     let known = interface_names();
     if lower.contains("no such device") || !known.contains(&interface) {
