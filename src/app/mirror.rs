@@ -57,7 +57,7 @@ impl Mirror {
         readiness: Latches,
         observer: &Observer,
     ) -> anyhow::Result<Self> {
-        let live = Live::open(&job.live)?;
+        let live = Live::open_last(&job.live)?;
         let mut engines = Vec::new();
         for (config, metrics) in job.targets.iter().zip(metrics.targets()) {
             let engine = start_engine(config.clone(), metrics.clone(), Arc::clone(observer))

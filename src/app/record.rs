@@ -37,7 +37,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     let capture_latch = readiness.latch("the capture is not open");
     let (mut metrics, registry) = Metrics::new(&[]);
     super::serve_admin(job.admin, registry, readiness).await?;
-    let live = Live::open(&job.live)?;
+    let live = Live::open_last(&job.live)?;
     let options = Options {
         force: job.force,
         snap_length: job.live.snaplen,

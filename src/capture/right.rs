@@ -19,6 +19,22 @@ pub(super) fn with_right_to_capture<T>(open: impl FnOnce() -> T) -> T {
     opened
 }
 
+/// Gives the right up for good, for this thread and those that it starts from now on.
+#[cfg(target_os = "linux")]
+pub(super) fn give_up_right_to_capture() {
+    use caps::{CapSet, Capability::CAP_NET_RAW};
+
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        if let Err(error) = caps::drop(None, set, CAP_NET_RAW) {
+            tracing::warn!(%error, "CAP_NET_RAW cannot be given up");
+        }
+    }
+}
+
+/// Elsewhere there is nothing to give up.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn give_up_right_to_capture() {}
+
 /// Does `open`; elsewhere the right is that of the user.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn with_right_to_capture<T>(open: impl FnOnce() -> T) -> T {
