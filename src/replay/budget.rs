@@ -81,10 +81,15 @@ impl Budget {
     }
 
     /// A permit for one request of `bytes` bytes, waiting for room. One that is larger than the whole budget waits
-    /// until it is alone.
+    /// until it is alone. Who had to wait is woken once a good part of the budget is free, not for every permit.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
         let mut state = self.lock();
-        while !state.closed && state.items > 0 && !self.has_room(&state, bytes) {
+        let mut has_waited = false;
+        while !state.closed && state.items > 0 {
+            if self.has_room(&state, bytes) && (!has_waited || self.is_low(&state)) {
+                break;
+            }
+            has_waited = true;
             state.waiting += 1;
             state = self
                 .room
@@ -139,6 +144,12 @@ impl Budget {
         state.items < self.max_items && state.bytes.saturating_add(bytes) <= self.max_bytes
     }
 
+    /// Whether a quarter of the budget is free.
+    fn is_low(&self, state: &State) -> bool {
+        state.items <= self.max_items - self.max_items.div_ceil(4)
+            && state.bytes <= self.max_bytes - self.max_bytes / 4
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +161,7 @@ impl Drop for Permit {
         debug_assert!(state.items > 0 && state.bytes >= self.bytes);
         state.items = state.items.saturating_sub(1);
         state.bytes = state.bytes.saturating_sub(self.bytes);
-        if state.waiting > 0 {
+        if state.waiting > 0 && self.budget.is_low(&state) {
             drop(state);
             self.budget.room.notify_all();
         }

@@ -1,7 +1,6 @@
 //! The `wire` sender: captured bytes on plain TCP, answers read by the parser that reads captured answers.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,9 +118,8 @@ impl Sender for WireSender {
         };
         // Whatever comes now, a close or bytes that nobody asked for, is the end of it.
         while connection.stream.readable().await.is_ok() {
-            match connection.stream.try_read(&mut [0]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                _ => break,
+            if !connection.is_quiet() {
+                break;
             }
         }
         self.hang_up();
@@ -191,11 +189,10 @@ impl Connection {
         self.reader.limit_body(self.shared.config.max_answer);
     }
 
-    /// Whether the target has neither closed it nor sent bytes that nobody asked for. Asks the kernel: the runtime may
-    /// not have heard yet.
+    /// Whether the target has neither closed it nor sent bytes that nobody asked for, as far as the runtime has heard.
     fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(&self.stream).peek(&mut byte) {
+        // After an answer the runtime still thinks that there is more to read: this is where the kernel is asked, once.
+        match self.stream.try_read(&mut [0]) {
             Ok(_) => false,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
