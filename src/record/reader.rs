@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use bytes::Bytes;
 use tracing::warn;
 
 use super::damage::Damage;
@@ -197,6 +198,8 @@ struct Source {
     /// Bytes in the queue.
     held: usize,
     taken: u64,
+    /// Id and time of the last `.gor` request.
+    request: (Bytes, Timestamp),
     ended: bool,
 }
 
@@ -228,8 +231,23 @@ impl Source {
             queue: BinaryHeap::new(),
             held: 0,
             taken: 0,
+            request: (Bytes::new(), Timestamp::ZERO),
             ended: false,
         })
+    }
+
+    /// A capture with several queues may date an answer before its request; written behind it, it stays behind it.
+    fn keep_behind_request(&mut self, entry: &mut Queued) {
+        let Entry::Record(record) = &entry.entry else {
+            return;
+        };
+        match record.kind {
+            Kind::Request => self.request = (record.id.clone(), record.time),
+            Kind::Response if record.id == self.request.0 => {
+                entry.key.0 = entry.key.0.max(self.request.1);
+            }
+            Kind::Response | Kind::Replayed => {}
+        }
     }
 
     /// Reads ahead; stops at damage.
@@ -253,11 +271,13 @@ impl Source {
                 Some(Ok(entry)) => {
                     self.held += entry.size();
                     self.taken += 1;
-                    self.queue.push(Queued {
+                    let mut queued = Queued {
                         key: entry.key(),
                         number: self.taken,
                         entry,
-                    });
+                    };
+                    self.keep_behind_request(&mut queued);
+                    self.queue.push(queued);
                 }
             }
         }

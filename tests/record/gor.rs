@@ -323,3 +323,12 @@ fn every_truncation_gives_what_was_whole_and_says_that_it_is_cut() {
         assert_eq!(cut, usize::from(!at_end), "cut at {end}");
     }
 }
+
+#[test]
+fn an_answer_dated_before_its_request_finds_it() {
+    let file = [gor(1, "a", 1_000, GET), gor(2, "a", 900, OK)].concat();
+    let (exchanges, _) = read_bytes("a.gor", &file);
+    assert_eq!(exchanges.len(), 1);
+    let answer = exchanges[0].response.as_ref().unwrap();
+    assert_eq!(answer.first_byte.as_nanos(), 900);
+}

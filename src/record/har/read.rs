@@ -182,7 +182,7 @@ impl Entry {
 
         let method = latin1_bytes(&self.request.method);
         let target = self.request.target_bytes();
-        let version = plain_version(self.request.http_version.as_deref()).to_owned();
+        let version = plain_version(self.request.http_version.as_deref(), own).to_owned();
         let fields = self.request.fields(own)?;
         let parsed = rebuild::request(&method, &target, version.as_bytes(), fields)
             .map_err(|error| format!("the request makes no HTTP head: {error}"))?;
@@ -269,8 +269,8 @@ impl HarRequest {
                 None if data.params.is_empty() => Content::of_unrecorded(&list),
                 None => Content::Known(form(&data.params)),
             },
-            None if self.body_size.is_some_and(|size| size > 0.0) => Content::Unknown,
             None if own => Content::Empty,
+            None if self.body_size.is_some_and(|size| size > 0.0) => Content::Unknown,
             None => Content::of_unrecorded(&list),
         };
         Ok(Fields {
@@ -301,7 +301,7 @@ impl HarResponse {
             None if own => Content::Empty,
             None => Content::of_unrecorded(&list),
         };
-        let version = plain_version(self.http_version.as_deref());
+        let version = plain_version(self.http_version.as_deref(), own);
         let reason = latin1_bytes(self.status_text.as_deref().unwrap_or(""));
         let mut parsed = rebuild::response(
             version.as_bytes(),
@@ -377,9 +377,9 @@ fn form(params: &[Param]) -> Vec<u8> {
 }
 
 /// HTTP/2 and 3 are replayed as HTTP/1.1; an empty version is HTTP/0.9's.
-fn plain_version(version: Option<&str>) -> &str {
+fn plain_version(version: Option<&str>, own: bool) -> &str {
     match version {
-        Some("") => "",
+        Some(text) if own || text.is_empty() => text,
         Some(text)
             if text.len() > 5
                 && text.as_bytes()[..5].eq_ignore_ascii_case(b"HTTP/")
