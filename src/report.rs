@@ -1,13 +1,14 @@
 //! What a person reads at the end: the account, and the table of exchanges.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::exchange::{Completeness, Exchange};
-use crate::metrics::STATUS_CLASSES;
+use crate::metrics::{STATUS_CLASSES, status_class};
 use crate::time::Timestamp;
 
 /// How the replays to one target went.
@@ -224,6 +225,94 @@ pub fn account_json(account: &Account, targets: &[TargetSummary]) -> Value {
     json!({ "counters": counters, "dropped": dropped, "targets": targets })
 }
 
+/// The sums below a table of exchanges.
+pub struct Totals {
+    exchanges: u64,
+    by_class: [u64; STATUS_CLASSES.len()],
+    unanswered: u64,
+    sent: u64,
+    received: u64,
+    took: Histogram<u64>,
+}
+
+impl Totals {
+    /// Of no exchange.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            exchanges: 0,
+            by_class: [0; STATUS_CLASSES.len()],
+            unanswered: 0,
+            sent: 0,
+            received: 0,
+            took: Histogram::new_with_bounds(1, 3_600_000_000, 3)
+                .unwrap_or_else(|_| unreachable!("constant bounds")),
+        }
+    }
+
+    /// Adds an exchange.
+    pub fn add(&mut self, exchange: &Exchange) {
+        self.exchanges += 1;
+        if let Some(request) = &exchange.request {
+            self.sent += request.body.content().len() as u64;
+        }
+        match &exchange.response {
+            Some(response) => {
+                self.by_class[status_class(response.head.status())] += 1;
+                self.received += response.body.content().len() as u64;
+            }
+            None => self.unanswered += 1,
+        }
+        if let Some(took) = took(exchange) {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.took.saturating_record(micros);
+        }
+    }
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} exchanges", grouped(self.exchanges))?;
+        let classes = STATUS_CLASSES.iter().zip(self.by_class);
+        let unanswered = ("without answer", self.unanswered);
+        let counts = classes.map(|(&class, count)| (class, count));
+        let counts = counts.chain([unanswered]).filter(|&(_, count)| count > 0);
+        for (index, (name, count)) in counts.enumerate() {
+            let before = if index == 0 { ": " } else { ", " };
+            write!(f, "{before}{name} {}", grouped(count))?;
+        }
+        write!(
+            f,
+            "; bodies {} sent, {} received",
+            bytes(self.sent),
+            bytes(self.received)
+        )?;
+        if !self.took.is_empty() {
+            let at = |quantile| Duration::from_micros(self.took.value_at_quantile(quantile));
+            write!(
+                f,
+                "; median {}, p99 {}",
+                latency(at(0.5)),
+                latency(at(0.99))
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// From the first byte of the request to the last of the answer, if there are both.
+fn took(exchange: &Exchange) -> Option<Duration> {
+    let request = exchange.request.as_ref()?;
+    let response = exchange.response.as_ref()?;
+    Some(response.last_byte.since(request.first_byte))
+}
+
 /// The heading of the table of exchanges.
 #[must_use]
 pub fn exchange_heading() -> String {
@@ -243,10 +332,7 @@ pub fn exchange_line(exchange: &Exchange) -> String {
         .map(|request| request.first_byte)
         .or_else(|| response.map(|response| response.first_byte))
         .unwrap_or_default();
-    let took = match (request, response) {
-        (Some(request), Some(response)) => latency(response.last_byte.since(request.first_byte)),
-        _ => dash(),
-    };
+    let took = took(exchange).map_or_else(dash, latency);
     let size = |body: &crate::http1::Body| body.content().len().to_string();
     let mut line = format!(
         "{:<23} {:<21} {:<7} {:>6} {:>9} {:>9} {:>10}  {}",

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::files::{PCAP, Record};
 use crate::support::net::{Conversation, Side};
-use crate::support::run::PROGRAM;
+use crate::support::run::{PROGRAM, in_root};
 
 /// Runs the program without any variable of its own in the environment.
 fn run(arguments: &[&str]) -> Output {
@@ -188,6 +188,14 @@ fn a_table_for_people_and_lines_for_programs() {
     let elsewhere = run(&["inspect", "--json", "--port", "81", text(&file)]);
     assert_eq!(code(&elsewhere), 0);
     assert_eq!(stdout(&elsewhere), "");
+}
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let fixture = in_root("fixtures/keep_alive.pcap");
+    let shown = stdout(&run(&["inspect", text(&fixture)]));
+    let readme = fs::read_to_string(in_root("README.md")).expect("it is there");
+    assert!(readme.contains(&shown), "not in README.md:\n{shown}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cli::inspect::{Job, Output};
 use crate::exchange::{Exchange, Joiner};
 use crate::progress::{Progress, Screen};
 use crate::record::jsonl::{self, Detail};
-use crate::report;
+use crate::report::{self, Totals};
 
 /// Runs `shadowtap inspect`.
 ///
@@ -25,6 +25,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     };
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut joiner = Joiner::new(WAITING_REQUESTS);
+    let mut totals = Totals::new();
     if job.output == Output::Table {
         writeln!(out, "{}", report::exchange_heading())?;
     }
@@ -34,7 +35,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         match input.next_event() {
             Ok(Some(event)) => {
                 if let Some(exchange) = joiner.push(event) {
-                    print(&exchange, job.output, &mut out)?;
+                    print(&exchange, job.output, &mut totals, &mut out)?;
                 }
             }
             Ok(None) => break,
@@ -46,7 +47,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     }
     let late = joiner.late();
     for exchange in joiner.finish() {
-        print(&exchange, job.output, &mut out)?;
+        print(&exchange, job.output, &mut totals, &mut out)?;
     }
     out.flush()?;
     if late > 0 {
@@ -57,7 +58,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     }
     let account: Account = input.account();
     if job.output == Output::Table {
-        write!(out, "\n{}", report::account(&account, &[]))?;
+        write!(out, "\n{totals}\n\n{}", report::account(&account, &[]))?;
         out.flush()?;
     }
     Ok(Finished {
@@ -68,9 +69,17 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     })
 }
 
-fn print(exchange: &Exchange, output: Output, out: &mut impl Write) -> io::Result<()> {
+fn print(
+    exchange: &Exchange,
+    output: Output,
+    totals: &mut Totals,
+    out: &mut impl Write,
+) -> io::Result<()> {
     match output {
-        Output::Table => writeln!(out, "{}", report::exchange_line(exchange)),
+        Output::Table => {
+            totals.add(exchange);
+            writeln!(out, "{}", report::exchange_line(exchange))
+        }
         Output::Json => jsonl::write_exchange(exchange, out, Detail::Inspect),
     }
 }
