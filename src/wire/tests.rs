@@ -601,3 +601,45 @@ fn random_fragments_against_a_map() {
         prop_assert!(decoded.payloads().iter().all(|payload| *payload == TCP.payload));
     });
 }
+
+/// Whatever fragments come, in whatever time, under a bound: every one is counted once.
+#[test]
+fn random_fragments_keep_the_law() {
+    use proptest::prelude::*;
+    let fragment = (
+        0..3_u16,
+        0..40_usize,
+        0..6_usize,
+        any::<bool>(),
+        0..2_u8,
+        0..9_u64,
+    );
+    proptest!(|(fragments in proptest::collection::vec(fragment, 1..200))| {
+        let mut decoder = Decoder::new(DecoderConfig {
+            fragment_budget: 3_000,
+            ..DecoderConfig::default()
+        });
+        let mut account = Account::new();
+        let mut secs = 0;
+        for (id, block, blocks, more, filler, wait) in fragments {
+            secs += wait;
+            let packet = Ipv4 {
+                id,
+                offset: block * 8,
+                more,
+                payload: &vec![filler; blocks * 8 + usize::from(!more)],
+                ..IPV4
+            };
+            let frame = ethernet(0x0800, &packet.build());
+            let packet = Packet {
+                time: Timestamp::from_secs_nanos(secs, 0),
+                link: LinkType::ETHERNET,
+                wire_len: frame.len() as u32,
+                data: &frame,
+            };
+            decoder.decode(&packet, &mut account);
+        }
+        decoder.finish(&mut account);
+        assert_law(&account);
+    });
+}
