@@ -1,6 +1,7 @@
 //! Every message, of whatever bytes, comes back from every format.
 
 use super::*;
+use crate::support::corpus;
 
 /// A body with its framing and the field that announces it.
 fn any_body(response: bool) -> impl Strategy<Value = (String, Vec<u8>, Framing)> {
@@ -151,4 +152,84 @@ proptest! {
         ][start];
         read_bytes(name, &[start, &bytes].concat());
     }
+}
+
+/// What is seen in a capture is what is read from every recording of it, as far as the format can say it.
+#[test]
+fn every_kept_capture_survives_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for case in corpus::all() {
+        let file = folder.path().join("capture");
+        fs::write(&file, &case.file).unwrap();
+        let Ok(mut source) = FileSource::open(&file) else {
+            continue;
+        };
+        let mut tap = Tap::new(TapConfig::default());
+        while let Ok(Some(packet)) = source.next_packet() {
+            tap.packet(&packet);
+        }
+        tap.finish();
+        let seen = join(std::iter::from_fn(|| tap.poll()));
+        count += seen.len();
+        for (name, keep, facts) in [
+            (
+                "a.jsonl",
+                (|it| Some(it)) as fn(Exchange) -> Option<Exchange>,
+                facts as fn(&Exchange) -> String,
+            ),
+            ("a.gor", whole_messages, wire_facts),
+            ("a.har", whole_and_clear, har_facts),
+            ("a.pcap", whole_and_clear, wire_facts),
+        ] {
+            let kept: Vec<_> = seen.iter().cloned().filter_map(keep).collect();
+            let path = folder.path().join(name);
+            let _ = fs::remove_file(&path);
+            let (path, _) = write(&folder, path.to_str().unwrap(), &kept);
+            let back = match name {
+                "a.pcap" => capture(&path),
+                _ => read(&[path]),
+            };
+            let sorted = |list: &[Exchange]| {
+                let mut list = all(list, facts);
+                list.sort();
+                list
+            };
+            assert_eq!(sorted(&back), sorted(&kept), "{} as {name}", case.name);
+        }
+    }
+    assert!(count > 500, "{count} exchanges");
+}
+
+/// The exchange without messages that are not whole.
+fn whole_messages(mut exchange: Exchange) -> Option<Exchange> {
+    exchange.request = exchange
+        .request
+        .filter(|request| request.completeness.is_whole());
+    exchange.response = exchange
+        .response
+        .filter(|response| response.completeness.is_whole());
+    (exchange.request.is_some() || exchange.response.is_some()).then_some(exchange)
+}
+
+/// The exchange, if its request is whole and can be read in one way only; its answer, if that is too.
+fn whole_and_clear(exchange: Exchange) -> Option<Exchange> {
+    let mut exchange = whole_messages(exchange)?;
+    let request = exchange.request.as_ref()?;
+    if request.doubts.any() || !request.head.is_strict() {
+        return None;
+    }
+    exchange.response = exchange
+        .response
+        .filter(|response| !response.doubts.any() && response.head.is_strict());
+    Some(exchange)
+}
+
+/// The bytes on the wire alone.
+fn wire_facts(exchange: &Exchange) -> String {
+    let request = exchange.request.as_ref();
+    let request = request.map(|it| (it.head.bytes().clone(), it.body.wire.clone()));
+    let response = exchange.response.as_ref();
+    let response = response.map(|it| (it.head.bytes().clone(), it.body.wire.clone()));
+    format!("{request:?} {response:?}")
 }
