@@ -148,8 +148,8 @@ impl Breaker {
         self.backoff = self.backoff.saturating_mul(2).min(self.config.max_backoff);
     }
 
-    /// The request ended in a way that says nothing about the target, such as being stopped, or an answer that broke
-    /// off: a probe that got so far found somebody there.
+    /// The request ended in a way that is no reason to leave the target alone: an answer that broke off came from
+    /// somebody who is there, and where there is no address nobody is disturbed.
     pub(super) fn undecided(&mut self) {
         if self.state == State::HalfOpen {
             self.succeeded();

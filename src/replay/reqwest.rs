@@ -7,7 +7,7 @@
 //!   §7.6.1) and `Expect` are left out;
 //! * a request without `Accept` gets `accept: */*`, which means the same (RFC 9110 §12.5.1);
 //! * chunk layout, chunk extensions and trailers are lost: the content is sent with its length;
-//! * target connections are pooled, not one for each captured connection.
+//! * target connections are pooled, not one for each captured connection; connecting is part of the measured time.
 //!
 //! HTTP/2 has a single authority, the target's own, so it is offered only where
 //! [`HostPolicy::Target`](super::HostPolicy::Target) makes that the `Host` as well.

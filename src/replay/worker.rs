@@ -343,8 +343,7 @@ async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) 
             Err(failure) => failure,
         };
         shared.with_breaker(|breaker| match failure.reason {
-            Reason::ResolveFailed
-            | Reason::ConnectFailed
+            Reason::ConnectFailed
             | Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::AnswerTimeout => breaker.failed(Instant::now()),
