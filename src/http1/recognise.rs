@@ -95,8 +95,9 @@ pub fn response(bytes: &[u8]) -> Recognised {
     Recognised::Other
 }
 
-/// Whether a segment begins a request, in a direction whose framing is not known: with a whole request line of three
-/// words, or with one of the methods that servers know and a path. Text in a body often looks like less.
+/// Whether a segment begins a request, in a direction whose framing is not known: with a registered method, and a path
+/// or a whole request line of three words. Text in a body often looks like less, and the tail of a method that a lost
+/// segment began looks like another method.
 #[must_use]
 pub fn request_in_midstream(bytes: &[u8]) -> bool {
     let recognised = request(bytes);
@@ -105,7 +106,10 @@ pub fn request_in_midstream(bytes: &[u8]) -> bool {
     }
     let bytes = without_empty_lines(bytes);
     let method = bytes.iter().position(|&byte| byte == b' ').unwrap_or(0);
-    if is_known_method(&bytes[..method]) && bytes[method..].trim_ascii_start().starts_with(b"/") {
+    if !is_known_method(&bytes[..method]) && !is_registered_method(&bytes[..method]) {
+        return false;
+    }
+    if bytes[method..].trim_ascii_start().starts_with(b"/") {
         return true;
     }
     let line = &bytes[..memchr(b'\n', bytes).unwrap_or(0)];
@@ -164,4 +168,46 @@ fn other_protocol(bytes: &[u8]) -> Option<Recognised> {
         }
         _ => None,
     }
+}
+
+/// Whether a method is one of the rarer ones: of the IANA registry, UPnP and caches.
+fn is_registered_method(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"ACL"
+            | b"BASELINE-CONTROL"
+            | b"BIND"
+            | b"CHECKIN"
+            | b"CHECKOUT"
+            | b"COPY"
+            | b"LABEL"
+            | b"LINK"
+            | b"LOCK"
+            | b"M-SEARCH"
+            | b"MERGE"
+            | b"MKACTIVITY"
+            | b"MKCALENDAR"
+            | b"MKCOL"
+            | b"MKREDIRECTREF"
+            | b"MKWORKSPACE"
+            | b"MOVE"
+            | b"NOTIFY"
+            | b"ORDERPATCH"
+            | b"PROPFIND"
+            | b"PROPPATCH"
+            | b"PURGE"
+            | b"QUERY"
+            | b"REBIND"
+            | b"REPORT"
+            | b"SEARCH"
+            | b"SUBSCRIBE"
+            | b"UNBIND"
+            | b"UNCHECKOUT"
+            | b"UNLINK"
+            | b"UNLOCK"
+            | b"UNSUBSCRIBE"
+            | b"UPDATE"
+            | b"UPDATEREDIRECTREF"
+            | b"VERSION-CONTROL"
+    )
 }

@@ -205,9 +205,8 @@ impl Connection {
         self.read(direction, sink);
         self.read_waiting(sink);
         for sender in [direction, 1 - direction] {
-            if self.streams[sender].is_reset() {
-                self.close(Ending::Reset, sink);
-                return None;
+            if let Some(at) = self.streams[sender].take_due_reset() {
+                return Some(self.suspend(sender, at, now));
             }
         }
         if self.streams[0].has_ended() && self.streams[1].has_ended() {

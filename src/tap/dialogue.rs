@@ -212,6 +212,12 @@ impl Dialogue {
             true => Side::Requests,
             false => Side::Responses,
         });
+        // An answer begins where its request says, in however small a segment.
+        if possible == Some(Side::Responses)
+            && self.pairing.expected_answers().any(|at| at == chunk.offset)
+        {
+            self.lanes[direction].midstream = false;
+        }
         let side = match self.lanes[direction].probe(chunk, possible) {
             Probed::Side(side) => side,
             Probed::Unsure => return,

@@ -250,7 +250,7 @@ impl Stream {
             return Err(Rejected::OutOfWindow);
         }
         if start <= self.next {
-            self.forget_fin_before(end);
+            self.forget_end_before(end);
             self.compare_with_held(start, payload);
             let known = ((self.next - start) as usize).min(payload.len());
             self.cut = end - self.next.max(start + payload.len() as u64);
@@ -258,7 +258,7 @@ impl Stream {
             return Ok(Accepted::InOrder(known..payload.len()));
         }
         self.hold(piece, end)?;
-        self.forget_fin_before(end);
+        self.forget_end_before(end);
         self.held_since.get_or_insert(mark.time);
         Ok(Accepted::Held)
     }
@@ -286,10 +286,9 @@ impl Stream {
         false
     }
 
-    /// Whether a remembered reset has come due.
-    #[must_use]
-    pub fn is_reset(&self) -> bool {
-        self.reset == Some(self.next)
+    /// Takes a remembered reset that has come due: where it is.
+    pub fn take_due_reset(&mut self) -> Option<u64> {
+        self.reset.take_if(|reset| *reset == self.next)
     }
 
     /// Notes how far the peer has acknowledged this stream.
@@ -398,11 +397,11 @@ impl Stream {
         }
     }
 
-    /// Linux: data that reaches beyond a FIN still in the queue replaces it.
-    fn forget_fin_before(&mut self, end: u64) {
-        if self.fin.is_some_and(|fin| fin < end) {
-            self.fin = None;
-        }
+    /// Linux: data that reaches beyond a FIN still in the queue replaces it, and a reset that was not exactly where the
+    /// receiver stood was refused (RFC 5961 §3.2): its sender goes on.
+    fn forget_end_before(&mut self, end: u64) {
+        self.fin = self.fin.filter(|&fin| fin >= end);
+        self.reset = self.reset.filter(|&reset| reset >= end);
     }
 
     /// `tcp_data_queue_ofo`.

@@ -42,6 +42,11 @@ impl Connection {
         if !stream.reset_at(at) {
             return None;
         }
+        Some(self.suspend(direction, at, now))
+    }
+
+    /// Reads nothing more until it is known whether the receiver took the reset.
+    pub(super) fn suspend(&mut self, direction: usize, at: u64, now: Timestamp) -> Timer {
         self.suspended = Some(Suspended {
             direction,
             at,
@@ -49,7 +54,7 @@ impl Connection {
             segments: Vec::new(),
             bytes: 0,
         });
-        Some(Timer::Stall)
+        Timer::Stall
     }
 
     /// Keeps what comes after a reset, until the receiver shows that it did not take it.
