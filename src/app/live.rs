@@ -138,6 +138,7 @@ pub fn start(
         gathered: Batch::new(),
         gathered_bytes: 0,
         handed_over: false,
+        latest: Timestamp::ZERO,
         quiet_since: None,
         _working: working,
     };
@@ -182,7 +183,7 @@ fn wake_regularly(waker: &Waker, stopped: &Receiver<()>, ended: &Receiver<()>) {
         }
     }
     waker.wake();
-    // By then the kernel has handed over what it still held.
+    // After each pause of this length, the kernel has handed over what was captured before it.
     while ended
         .recv_timeout(BLOCK_AGE * 4)
         .is_err_and(|error| error.is_timeout())
@@ -204,8 +205,9 @@ struct Capture {
     /// Events that the queue had no room for yet, and their bytes.
     gathered: Batch,
     gathered_bytes: usize,
-    /// Whether the last read brought a packet.
+    /// Whether the last read brought a packet, and the latest capture time of all.
     handed_over: bool,
+    latest: Timestamp,
     /// When the read before the last one was without packets: the time before which nothing is still to come.
     quiet_since: Option<Timestamp>,
     _working: Sender<()>,
@@ -217,23 +219,21 @@ impl Capture {
         drop(ready);
         let mut last_beat = Instant::now();
         let mut beats = 0u32;
-        let mut stopping = false;
+        let mut stop_at = None;
         let failed = loop {
             let read = match self.read() {
                 Ok(read) => read,
                 Err(error) => break Some(error),
             };
-            self.pass_time();
+            let all_seen = self.pass_time();
             self.hand_over();
-            if read == Read::Woken {
-                // The first time around, the kernel still holds a block.
-                if stopping {
-                    break None;
-                }
-                stopping = self
-                    .stopped
-                    .try_recv()
-                    .is_err_and(|error| error.is_disconnected());
+            // What the kernel had captured before the stop is still taken.
+            if stop_at.is_some_and(|stop_at| all_seen || self.latest >= stop_at) {
+                break None;
+            }
+            if read == Read::Woken && stop_at.is_none() && self.is_stopped() {
+                stop_at = Some(super::now_minus(Duration::ZERO));
+                self.quiet_since = None;
             }
             if last_beat.elapsed() >= BEAT {
                 last_beat = Instant::now();
@@ -257,16 +257,22 @@ impl Capture {
     /// Lets time pass for the tap when the kernel has nothing to hand over.
     ///
     /// A read may be broken off before it looked for packets, so one without any says nothing; after two in a row, what
-    /// was captured before the first of them has been seen.
-    fn pass_time(&mut self) {
+    /// was captured before the first of them has been seen. Answers whether that is so.
+    fn pass_time(&mut self) -> bool {
         if std::mem::take(&mut self.handed_over) {
             self.quiet_since = None;
-            return;
+            return false;
         }
-        if let Some(quiet_since) = self.quiet_since {
+        let before = self.quiet_since.replace(super::now_minus(BLOCK_AGE * 4));
+        if let Some(quiet_since) = before {
             self.tap.idle(quiet_since);
         }
-        self.quiet_since = Some(super::now_minus(BLOCK_AGE * 4));
+        before.is_some()
+    }
+
+    fn is_stopped(&self) -> bool {
+        let none_held = self.stopped.try_recv();
+        none_held.is_err_and(|error| error.is_disconnected())
     }
 
     /// Reads one block of packets.
@@ -274,12 +280,14 @@ impl Capture {
         let Packets::Copied(blocks) = &self.packets else {
             return self.live.read(|packet| {
                 self.handed_over = true;
+                self.latest = self.latest.max(packet.time);
                 self.tap.packet(packet);
             });
         };
         let mut block = Block::default();
         let read = self.live.read(|packet| {
             self.handed_over = true;
+            self.latest = self.latest.max(packet.time);
             self.tap.packet(packet);
             block.push(packet);
         });
