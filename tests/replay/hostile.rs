@@ -148,6 +148,21 @@ fn an_answer_before_the_end_of_a_large_body_is_taken() {
 }
 
 #[test]
+fn a_target_that_stops_reading_is_given_up() {
+    // The kernel accepts for it, until its buffers are full.
+    let listener = listener();
+    let address = listener.local_addr().expect("an address");
+    let mut bench = Bench::start(live(address), |config| {
+        config.deadlines.first_byte = Duration::from_millis(50);
+    });
+    let body = vec![b'x'; 12 << 20];
+    let head = format!("PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    bench.offer(1, &[head.as_bytes(), &body].concat());
+    assert_eq!(failed(&bench.next()), Reason::FirstByteTimeout);
+    bench.finish();
+}
+
+#[test]
 fn a_dead_target_is_left_alone_and_found_again() {
     let (closed_port, address) = closed_port();
     let mut bench = Bench::start(live(address), |_| {});
