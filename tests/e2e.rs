@@ -212,6 +212,37 @@ fn a_dead_version_2_costs_nothing_but_its_replays() {
     }
 }
 
+#[test]
+fn what_the_kernel_drops_is_in_the_account() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let mirror = stage.sidecar(
+        "mirror",
+        9205,
+        &[
+            "mirror",
+            "--buffer",
+            "1MiB",
+            "--port",
+            &PORT.to_string(),
+            "--to",
+            &stage.v2_url(),
+        ],
+    );
+    // Far more than the buffer holds, while nobody empties it.
+    mirror.asleep(|| load(&stage, 5000, 1, &[]));
+    let dropped = "shadowtap_dropped_total{stage=\"capture\",reason=\"kernel_buffer_full\"}";
+    wait_for("the loss to be told", || {
+        stage.metric(9205, dropped).is_some_and(|lost| lost > 0.0)
+    });
+    let said = mirror.stop();
+    assert!(said.contains("kernel_buffer_full"), "{said}");
+    assert!(!said.contains("this is a bug"), "{said}");
+    let served = stage.served("v1").total();
+    assert!(stage.served("v2").total() < served, "{said}");
+}
+
 /// Plays `traffic` on a stage with a mirror, and holds version 2 to have got what version 1 got.
 fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
     let Some(stage) = Stage::build(scenery) else {

@@ -310,6 +310,13 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
+    /// Keeps it from running while `scene` plays.
+    pub(crate) fn asleep(&self, scene: impl FnOnce()) {
+        signal("STOP", &self.process.0);
+        scene();
+        signal("CONT", &self.process.0);
+    }
+
     /// Asks it to end, waits for that, and gives back what it said; the end must be a good one.
     pub(crate) fn stop(mut self) -> String {
         signal("TERM", &self.process.0);
