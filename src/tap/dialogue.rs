@@ -150,8 +150,8 @@ impl Dialogue {
         // Whatever waited is followed by a hole: it is read as far as it goes.
         self.resume(direction, sink);
         let lane = &mut self.lanes[direction];
+        lane.take_probe();
         let Some(reader) = &mut lane.reader else {
-            lane.take_probe();
             lane.foreign = false;
             lane.midstream = true;
             self.note_unread(direction);
@@ -259,11 +259,21 @@ impl Dialogue {
                 return;
             }
             reader.resume();
-        } else if reader.awaits_first_body_byte()
-            && recognise::request(chunk.bytes) == Recognised::Http
-            && self.pairing.body_is_refused()
-        {
-            self.skip_unsent_body(direction, sink);
+        } else if reader.awaits_first_body_byte() && self.pairing.body_is_refused() {
+            // The body after all, or the next request? It may take some bytes to tell.
+            let lane = &mut self.lanes[direction];
+            let recognised = recognise::request(lane.hold(chunk));
+            if recognised == Recognised::Unsure {
+                return;
+            }
+            let Some(held) = lane.take_probe() else {
+                return;
+            };
+            if recognised == Recognised::Http {
+                self.skip_unsent_body(direction, sink);
+            }
+            self.push(direction, held.as_chunk(), sink);
+            return;
         }
         self.push(direction, chunk, sink);
     }

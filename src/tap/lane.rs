@@ -84,13 +84,7 @@ impl Lane {
                 return Probed::Skipped;
             }
         }
-        if self.probe.is_empty() {
-            self.first = Start {
-                mark: chunk.mark,
-                offset: chunk.offset,
-            };
-        }
-        self.probe.extend_from_slice(chunk.bytes);
+        self.hold(chunk);
         let request = match possible {
             Some(Side::Responses) => Recognised::Other,
             _ => recognise::request(&self.probe),
@@ -115,6 +109,18 @@ impl Lane {
                 Probed::Other(Recognised::Other)
             }
         }
+    }
+
+    /// Adds a chunk to those that are probed, while it is not clear what they are.
+    pub(super) fn hold(&mut self, chunk: Chunk<'_>) -> &[u8] {
+        if self.probe.is_empty() {
+            self.first = Start {
+                mark: chunk.mark,
+                offset: chunk.offset,
+            };
+        }
+        self.probe.extend_from_slice(chunk.bytes);
+        &self.probe
     }
 
     /// Takes the bytes that were probed, as the chunk they were.
