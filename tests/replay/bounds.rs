@@ -10,6 +10,7 @@ use shadowtap::replay::{Schedule, WhenFull};
 use shadowtap::time::Timestamp;
 
 use super::bench::{Act, Bench, LONG, OK, Target, get, request, skipped, until};
+use crate::support::rng::Rng;
 
 #[test]
 fn some_requests_are_refused_at_the_door() {
@@ -177,4 +178,56 @@ fn dropping_an_engine_settles_everything() {
     drop(feeder);
     let reasons: Vec<Reason> = outcomes.iter().map(|replay| skipped(&replay)).collect();
     assert_eq!(reasons, [Reason::Stopped, Reason::Stopped]);
+}
+
+#[test]
+fn whatever_happens_each_request_is_settled_once() {
+    let mut answered = 0;
+    for seed in 0..8 {
+        let mut rng = Rng::new(seed);
+        let moods = Mutex::new(Rng::new(seed + 100));
+        let target = Target::start(move |_| match moods.lock().expect("no panic").range(0, 9) {
+            0 => Act::Reset,
+            1 => Act::AnswerAndClose(Vec::new()),
+            2 => Act::AnswerAndClose(OK.to_vec()),
+            3 => Act::AnswerAndClose(OK[..20].to_vec()),
+            4 => Act::Answer(b"no HTTP\r\n\r\n".to_vec()),
+            5 => Act::Hang,
+            _ => Act::Answer(OK.to_vec()),
+        });
+        let mut bench = Bench::start(target.config(), |config| {
+            config.threads = rng.range(1, 3).try_into().expect("not zero");
+            config.max_connections = rng.range(1, 9).try_into().expect("not zero");
+            config.queue_items = rng.range(1, 50);
+            config.deadlines.first_byte = Duration::from_millis(5);
+            config.retry_safe = u32::from(rng.one_in(2));
+            config.patience = Duration::from_millis(50);
+            config.idle = Duration::from_millis(10);
+            if rng.one_in(2) {
+                config.when_full = WhenFull::Block;
+            }
+        });
+        for _ in 0..300 {
+            let connection = rng.range(0, 12) as u64;
+            if rng.one_in(10) {
+                bench.closed(connection);
+            } else {
+                bench.offer(connection, &get("/"));
+            }
+        }
+        let offered = bench.offered;
+        let grace = Duration::from_millis(rng.range(0, 200) as u64);
+        let end = bench.drain(grace);
+        let mut settled: Vec<u64> = end
+            .outcomes
+            .iter()
+            .map(|replay| replay.request.id.0)
+            .collect();
+        settled.sort_unstable();
+        assert!(settled.into_iter().eq(1..=offered), "seed {seed}");
+        let account = &end.snapshot.account;
+        assert_eq!(account.get(Counter::ReplaysOffered), offered, "seed {seed}");
+        answered += end.answered;
+    }
+    assert!(answered > 0);
 }
