@@ -229,7 +229,7 @@ fn open(file: &Path) -> anyhow::Result<Opened> {
     match Recording::open(file) {
         Ok(input) if !input.format().holds_packets() => Ok(Opened::Recording(input)),
         Ok(input) if is_stdin => {
-            let source = FileSource::from_reader(input.into_content(), "standard input")?;
+            let source = FileSource::from_reader(input.into_content()?, "standard input")?;
             Ok(Opened::Capture(source))
         }
         // Opened once more, the capture reader knows how far it is in the file.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,12 +98,13 @@ pub fn detect(first: &[u8], name: &Path) -> Option<Format> {
         })
 }
 
-/// A recording that was opened and recognised.
+/// A recording that was recognised.
 pub struct Input {
     path: PathBuf,
     format: Format,
     progress: Progress,
-    content: Box<dyn Read + Send>,
+    /// A plain file is closed until its content is asked for, so that any number of them can be given.
+    open: Option<Box<dyn Read + Send>>,
 }
 
 impl Input {
@@ -115,13 +116,14 @@ impl Input {
         if path.as_os_str() == "-" {
             return Self::from_reader(Box::new(io::stdin()), path);
         }
-        let file = File::open(path).map_err(|source| RecordError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|source| unreadable(path, source))?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
         let size = metadata.map(|metadata| metadata.len());
-        Self::recognise(Box::new(file), path, size)
+        let mut input = Self::recognise(Box::new(file), path, size)?;
+        if size.is_some() {
+            input.open = None;
+        }
+        Ok(input)
     }
 
     /// Recognises what `raw` holds; `path` is its name.
@@ -141,26 +143,14 @@ impl Input {
             read: Arc::default(),
             size,
         };
-        let raw = Box::new(Counted {
-            raw,
-            read: Arc::clone(&progress.read),
-        });
-        let open = |source| RecordError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let (first, raw) = peek(raw).map_err(open)?;
-        let (first, content) = if first.starts_with(&[0x1f, 0x8b]) {
-            peek(Box::new(MultiGzDecoder::new(BufReader::new(raw)))).map_err(open)?
-        } else {
-            (first, raw)
-        };
+        let (first, content) =
+            unpacked(raw, &progress).map_err(|source| unreadable(path, source))?;
         match detect(&first, path) {
             Some(format) => Ok(Self {
                 path: path.to_owned(),
                 format,
                 progress,
-                content,
+                open: Some(content),
             }),
             None => Err(RecordError::Unknown {
                 path: path.to_owned(),
@@ -187,18 +177,57 @@ impl Input {
     }
 
     /// Its content from the first byte on, unpacked.
-    #[must_use]
-    pub fn into_content(self) -> Box<dyn Read + Send> {
-        self.content
+    ///
+    /// # Errors
+    /// When a file cannot be opened any more.
+    pub fn into_content(mut self) -> Result<Box<dyn Read + Send>, RecordError> {
+        self.content()
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        self.progress.clone()
+    /// Its content from the first byte on; of a plain file, as often as asked for.
+    pub(super) fn content(&mut self) -> Result<Box<dyn Read + Send>, RecordError> {
+        if let Some(content) = self.open.take() {
+            return Ok(content);
+        }
+        self.progress.read.store(0, Ordering::Relaxed);
+        let content =
+            File::open(&self.path).and_then(|file| unpacked(Box::new(file), &self.progress));
+        match content {
+            Ok((_, content)) => Ok(content),
+            Err(source) => Err(unreadable(&self.path, source)),
+        }
     }
 
-    pub(super) fn into_buffered(self) -> Box<dyn BufRead + Send> {
-        Box::new(BufReader::with_capacity(64 << 10, self.content))
+    /// Whether [`Self::content`] can be had more than once.
+    pub(super) fn is_plain_file(&self) -> bool {
+        self.open.is_none()
     }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> RecordError {
+    RecordError::Open {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The first bytes, and everything, unpacked and counted.
+fn unpacked(
+    raw: Box<dyn Read + Send>,
+    progress: &Progress,
+) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let (first, raw) = peek(Box::new(Counted {
+        raw,
+        read: Arc::clone(&progress.read),
+    }))?;
+    if first.starts_with(&[0x1f, 0x8b]) {
+        return peek(Box::new(MultiGzDecoder::new(BufReader::new(raw))));
+    }
+    Ok((first, raw))
 }
 
 /// How far a file was read.

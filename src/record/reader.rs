@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::io::{BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tracing::warn;
 
 use super::damage::Damage;
 use super::gor::{Kind, Pairing, Record, Records};
-use super::input::{Format, Input, Progress};
+use super::input::{Format, Input};
 use super::jsonl::Lines;
 use super::{RecordError, har};
 use crate::account::{Account, Counter, Reason};
@@ -26,6 +27,10 @@ use crate::time::Timestamp;
 /// is skipped, reported, and counted; everything else is read.
 pub struct Reader {
     sources: Vec<Source>,
+    /// Those that are being read.
+    open: Vec<usize>,
+    /// Those whose turn has not come, and where it does; the earliest is last.
+    waiting: Vec<((Timestamp, u8), usize)>,
     pairing: Pairing,
     ids: Ids,
     events: VecDeque<Event>,
@@ -51,8 +56,25 @@ impl Reader {
     /// When one holds packets: those are for [`crate::capture`].
     pub fn new(inputs: Vec<Input>) -> Result<Self, RecordError> {
         let sources: Result<Vec<_>, _> = inputs.into_iter().map(Source::new).collect();
+        let mut sources = sources?;
+        let looks_ahead = sources.len() > MAX_OPEN;
+        let mut waiting: Vec<_> = sources
+            .iter_mut()
+            .zip(0..)
+            .map(|(source, at)| {
+                let from = if looks_ahead {
+                    source.look_ahead()
+                } else {
+                    BEGINNING
+                };
+                (from, at)
+            })
+            .collect();
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
         Ok(Self {
-            sources: sources?,
+            sources,
+            open: Vec::new(),
+            waiting,
             pairing: Pairing::default(),
             ids: Ids::default(),
             events: VecDeque::new(),
@@ -84,7 +106,11 @@ impl Reader {
     /// How many bytes of the files were read, before decompression, and how many they have, if that is known.
     #[must_use]
     pub fn progress(&self) -> (u64, Option<u64>) {
-        let each = || self.sources.iter().map(|source| source.progress.get());
+        let each = || {
+            self.sources
+                .iter()
+                .map(|source| source.input.progress().get())
+        };
         (
             each().map(|(read, _)| read).sum(),
             each().map(|(_, size)| size).sum(),
@@ -117,23 +143,37 @@ impl Reader {
         }
     }
 
-    /// Makes events of the next entry; `false` when there is none.
-    fn advance(&mut self) -> bool {
-        let mut next: Option<(usize, (Timestamp, u8))> = None;
-        for at in 0..self.sources.len() {
-            let source = &mut self.sources[at];
-            while let Some(damage) = source.fill() {
-                let path = source.path.clone();
-                note(&mut self.damage, &mut self.damaged, path, damage);
-            }
-            let Some(first) = source.queue.peek() else {
-                continue;
-            };
-            if next.is_none_or(|(_, key)| first.key < key) {
-                next = Some((at, first.key));
+    /// The open source whose next entry is the earliest; opens those whose turn has come.
+    fn earliest(&mut self) -> Option<usize> {
+        loop {
+            let mut earliest: Option<((Timestamp, u8), usize)> = None;
+            self.open.retain(|&at| {
+                let source = &mut self.sources[at];
+                while let Some(damage) = source.fill() {
+                    let path = source.input.path().to_owned();
+                    note(&mut self.damage, &mut self.damaged, path, damage);
+                }
+                let key = source.queue.peek().map(|first| (first.key, at));
+                earliest = match (earliest, key) {
+                    (Some(earliest), Some(key)) => Some(earliest.min(key)),
+                    (earliest, key) => earliest.or(key),
+                };
+                key.is_some()
+            });
+            match self.waiting.last() {
+                Some(&waits) if earliest.is_none_or(|earliest| waits < earliest) => {
+                    self.waiting.pop();
+                    self.sources[waits.1].start();
+                    self.open.push(waits.1);
+                }
+                _ => return earliest.map(|(_, at)| at),
             }
         }
-        let Some((at, _)) = next else {
+    }
+
+    /// Makes events of the next entry; `false` when there is none.
+    fn advance(&mut self) -> bool {
+        let Some(at) = self.earliest() else {
             return false;
         };
         let source = &mut self.sources[at];
@@ -146,7 +186,7 @@ impl Reader {
         match entry.entry {
             Entry::Record(record) => {
                 if let Err(damage) = self.pairing.push(record, &mut self.ids, &mut self.events) {
-                    let path = source.path.clone();
+                    let path = source.input.path().to_owned();
                     note(&mut self.damage, &mut self.damaged, path, damage);
                 }
             }
@@ -190,8 +230,7 @@ fn note(list: &mut Vec<(PathBuf, Damage)>, count: &mut u64, path: PathBuf, damag
 
 /// One file, read ahead.
 struct Source {
-    path: PathBuf,
-    progress: Progress,
+    input: Input,
     entries: Entries,
     /// The earliest is on top.
     queue: BinaryHeap<Queued>,
@@ -200,40 +239,65 @@ struct Source {
     taken: u64,
     /// Id and time of the last `.gor` request.
     request: (Bytes, Timestamp),
-    ended: bool,
 }
 
 enum Entries {
-    Gor(Box<Records<Box<dyn std::io::Read + Send>>>),
-    Jsonl(Lines<Box<dyn std::io::BufRead + Send>>),
+    /// Not opened yet, or at its end.
+    Closed,
+    Gor(Box<Records<Box<dyn Read + Send>>>),
+    Jsonl(Lines<BufReader<Box<dyn Read + Send>>>),
     Har(std::vec::IntoIter<Result<Exchange, Damage>>),
+    Failed(Option<Damage>),
 }
 
 impl Source {
     fn new(input: Input) -> Result<Self, RecordError> {
-        let path = input.path().to_owned();
-        let progress = input.progress();
-        let entries = match input.format() {
-            Format::Gor => Entries::Gor(Box::new(Records::new(input.into_content()))),
-            Format::Jsonl => Entries::Jsonl(Lines::new(input.into_buffered())),
-            Format::Har => Entries::Har(har::read_entries(input.into_buffered()).into_iter()),
-            Format::Pcap | Format::PcapNg => {
-                return Err(RecordError::Unknown {
-                    path,
-                    found: "it holds packets".to_owned(),
-                });
-            }
-        };
+        if input.format().holds_packets() {
+            return Err(RecordError::Unknown {
+                path: input.path().to_owned(),
+                found: "it holds packets".to_owned(),
+            });
+        }
         Ok(Self {
-            path,
-            progress,
-            entries,
+            input,
+            entries: Entries::Closed,
             queue: BinaryHeap::new(),
             held: 0,
             taken: 0,
             request: (Bytes::new(), Timestamp::ZERO),
-            ended: false,
         })
+    }
+
+    /// Opens the file.
+    fn start(&mut self) {
+        self.request = (Bytes::new(), Timestamp::ZERO);
+        self.entries = match self.input.content() {
+            Ok(content) => match self.input.format() {
+                Format::Gor => Entries::Gor(Box::new(Records::new(content))),
+                Format::Jsonl => Entries::Jsonl(Lines::new(BufReader::new(content))),
+                _ => {
+                    let entries = har::read_entries(BufReader::new(content));
+                    Entries::Har(entries.into_iter())
+                }
+            },
+            Err(error) => Entries::Failed(Some(Damage::at_offset(0, error.to_string()))),
+        };
+    }
+
+    /// Looks where the file begins and closes it again, so that it need not be open before its turn.
+    fn look_ahead(&mut self) -> (Timestamp, u8) {
+        if !self.input.is_plain_file() {
+            return BEGINNING;
+        }
+        self.start();
+        // Damage is reported when the file is read in earnest.
+        while self.fill().is_some() {}
+        let from = self.queue.peek().map_or(BEGINNING, |first| first.key);
+        self.queue.clear();
+        self.held = 0;
+        self.taken = 0;
+        self.entries = Entries::Closed;
+        from
     }
 
     /// A capture with several queues may date an answer before its request; written behind it, it stays behind it.
@@ -252,21 +316,18 @@ impl Source {
 
     /// Reads ahead; stops at damage.
     fn fill(&mut self) -> Option<Damage> {
-        while !self.ended
-            && (self.queue.is_empty()
-                || self.queue.len() < READ_AHEAD && self.held < READ_AHEAD_BYTES)
+        while self.queue.is_empty() || self.queue.len() < READ_AHEAD && self.held < READ_AHEAD_BYTES
         {
+            let whole = |exchange| Entry::Exchange(Box::new(exchange));
             let next = match &mut self.entries {
+                Entries::Closed => return None,
                 Entries::Gor(records) => records.next_record().map(|it| it.map(Entry::Record)),
-                Entries::Jsonl(lines) => lines
-                    .next_exchange()
-                    .map(|it| it.map(|exchange| Entry::Exchange(Box::new(exchange)))),
-                Entries::Har(entries) => entries
-                    .next()
-                    .map(|it| it.map(|exchange| Entry::Exchange(Box::new(exchange)))),
+                Entries::Jsonl(lines) => lines.next_exchange().map(|it| it.map(whole)),
+                Entries::Har(entries) => entries.next().map(|it| it.map(whole)),
+                Entries::Failed(damage) => damage.take().map(Err),
             };
             match next {
-                None => self.ended = true,
+                None => self.entries = Entries::Closed,
                 Some(Err(damage)) => return Some(damage),
                 Some(Ok(entry)) => {
                     self.held += entry.size();
@@ -459,6 +520,12 @@ const READ_AHEAD: usize = 512;
 
 /// Bytes of entries over which order is restored.
 const READ_AHEAD_BYTES: usize = 32 << 20;
+
+/// Files that are opened at once; of more, each is opened when its turn comes.
+const MAX_OPEN: usize = 64;
+
+/// Before everything.
+const BEGINNING: (Timestamp, u8) = (Timestamp::ZERO, 0);
 
 /// Damage that is listed; more is only counted.
 const MAX_NOTED: usize = 100;

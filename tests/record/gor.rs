@@ -300,7 +300,7 @@ fn every_truncation_gives_what_was_whole_and_says_that_it_is_cut() {
             Box::new(Cursor::new(file[..end].to_vec())),
             Path::new("a.gor"),
         );
-        let mut records = Records::new(input.unwrap().into_content());
+        let mut records = Records::new(input.unwrap().into_content().unwrap());
         let mut good = 0;
         let mut cut = 0;
         while let Some(record) = records.next_record() {
@@ -331,4 +331,39 @@ fn an_answer_dated_before_its_request_finds_it() {
     assert_eq!(exchanges.len(), 1);
     let answer = exchanges[0].response.as_ref().unwrap();
     assert_eq!(answer.first_byte.as_nanos(), 900);
+}
+
+#[test]
+fn a_thousand_pieces_of_a_recording_are_read_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    // As GoReplay names them: the order of names is not that of time, and answers lie in the next file.
+    let mut paths: Vec<_> = (0..1500)
+        .map(|number| {
+            let path = folder.path().join(format!("requests_{number}.gor"));
+            let id = format!("{number:024x}");
+            let before = format!("{:024x}", number.max(1) - 1);
+            let time = 10 * (number as u64 + 1);
+            let pieces = [gor(2, &before, time, OK), gor(1, &id, time + 1, GET)];
+            fs::write(&path, pieces.concat()).unwrap();
+            path
+        })
+        .collect();
+    paths.sort();
+    // The limit of open files is inherited, so it is set for a process of its own.
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 200 && exec \"$0\" inspect --json \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_shadowtap"))
+        .args(&paths)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let answered = lines.lines().filter(|line| line.contains("\"status\":200"));
+    // The first answer is an orphan, the last request has none.
+    assert_eq!(
+        (lines.lines().count(), answered.count()),
+        (1501, 1500),
+        "{said}"
+    );
 }
