@@ -110,6 +110,19 @@ fn names_that_say_no_format_are_refused() {
         assert!(matches!(refused, RecordError::NoFormat { .. }), "{name}");
         assert!(!path.exists());
     }
+    for (format, works) in [
+        (Format::Gor, true),
+        (Format::Jsonl, true),
+        (Format::Har, false),
+        (Format::Pcap, false),
+    ] {
+        let options = Options {
+            format: Some(format),
+            ..Options::default()
+        };
+        let stdout = Writer::create(Path::new("-"), options);
+        assert_eq!(stdout.is_ok(), works, "{format} to the standard output");
+    }
     let missing = folder.path().join("no/such/folder/a.gor");
     let refused = Writer::create(&missing, Options::default()).err().unwrap();
     assert!(

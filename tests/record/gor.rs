@@ -367,3 +367,29 @@ fn a_thousand_pieces_of_a_recording_are_read_in_order() {
         "{said}"
     );
 }
+
+#[test]
+fn answers_of_targets_are_written_and_not_taken_for_those_of_version_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.gor");
+    let mut writer = Writer::create(&path, Options::default()).unwrap();
+    let mut exchange = get(1, "/");
+    exchange.response = None;
+    writer.exchange(&exchange).unwrap();
+    let request = exchange.request.unwrap();
+    let sent = Timestamp::from_nanos(START + 99);
+    let took = Duration::from_millis(5);
+    let head = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    writer.replayed(&request, sent, took, head, b"").unwrap();
+    writer.finish().1.unwrap();
+
+    let file = fs::read(&path).unwrap();
+    let mut records = Records::new(&file[..]);
+    let first = records.next_record().unwrap().unwrap();
+    let second = records.next_record().unwrap().unwrap();
+    assert_eq!((first.kind, second.kind), (Kind::Request, Kind::Replayed));
+    assert_eq!(first.id, second.id);
+    assert_eq!((second.time, second.latency), (sent, Some(took)));
+    assert_eq!(second.payload[..], head[..]);
+    assert!(read(&[path])[0].response.is_none());
+}
