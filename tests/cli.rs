@@ -210,6 +210,24 @@ fn what_comes_before_the_damage_is_used() {
 }
 
 #[test]
+fn a_replay_that_nobody_answers_has_failed() {
+    let directory = directory();
+    let capture = capture(directory.path(), 3);
+    // A port that was free a moment ago, and that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let target = format!("http://127.0.0.1:{port}");
+    let output = run(&["replay", text(&capture), "--to", &target, "--speed", "max"]);
+    assert_fails(
+        &output,
+        1,
+        &["none of the 3 requests was answered", "connect_failed"],
+    );
+}
+
+#[test]
 fn a_reader_that_has_had_enough_is_no_failure() {
     let directory = directory();
     let file = capture(directory.path(), 2000);

@@ -13,7 +13,7 @@ use super::losses::LossWatch;
 use super::mirror::{Observer, start_engine};
 use super::signals::StopSignals;
 use super::{Finished, stop_at_once};
-use crate::account::Account;
+use crate::account::{Account, Counter};
 use crate::admin::Readiness;
 use crate::cli::replay::Job;
 use crate::exchange::Event;
@@ -108,6 +108,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             account.merge(&snapshot.account);
             targets.push(super::target_summary(name, snapshot));
         }
+        let outcome = outcome.and_then(|()| answered_at_all(&account));
         Finished {
             account,
             targets,
@@ -125,6 +126,19 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     drop(progress);
     metrics.publish(&finished.account);
     Ok(finished)
+}
+
+/// A replay that found nothing to send is worth a word; one that nobody answered has failed.
+fn answered_at_all(account: &Account) -> anyhow::Result<()> {
+    let offered = account.get(Counter::ReplaysOffered);
+    if offered == 0 {
+        tracing::warn!(
+            "there was no whole request to send; 'shadowtap inspect' shows what is in the files"
+        );
+    } else if account.get(Counter::ReplaysAnswered) == 0 {
+        bail!("none of the {offered} requests was answered");
+    }
+    Ok(())
 }
 
 /// At the first signal, lets the engines go on for `grace`; at the second, ends the process.
