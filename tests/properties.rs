@@ -82,8 +82,10 @@ new {new:#?}", case.name, case.what);
             .map(|(conversation, tcp)| Record { at: tcp.at, frame: conversation.ip(tcp) })
             .collect();
         let found = read(&PCAP.write(RAW, 262_144, &kept));
-        let others: Vec<Line> = scenario.truth.into_iter().filter(|line| line["client"] != hurt.to_string()).collect();
-        let lines: Vec<Line> = found.lines().into_iter().filter(|line| line["client"] != hurt.to_string()).collect();
+        let hurt = hurt.to_string();
+        let is_other = |line: &Line| line["client"] != hurt && line["server"] != hurt;
+        let others: Vec<Line> = scenario.truth.into_iter().filter(is_other).collect();
+        let lines: Vec<Line> = found.lines().into_iter().filter(is_other).collect();
         let score = crate::support::score::score(&others, &lines);
         prop_assert!(score.perfect(), "{:?}", score.faults);
     }

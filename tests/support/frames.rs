@@ -106,8 +106,8 @@ impl Wrap {
         }
     }
 
-    /// The frames that carry `ip` from `from`.
-    pub(crate) fn frames(self, ip: &[u8], from: Side, rng: &mut Rng) -> Vec<Vec<u8>> {
+    /// The frames that carry `ip` from `from`; `id` tells its fragments from those of other packets.
+    pub(crate) fn frames(self, ip: &[u8], from: Side, id: u16, rng: &mut Rng) -> Vec<Vec<u8>> {
         let v6 = ip[0] >> 4 == 6;
         let ether_type: u16 = if v6 { 0x86dd } else { 0x0800 };
         let inner = || ethernet(from, ether_type, ip);
@@ -221,7 +221,7 @@ impl Wrap {
                 ethernet(from, 0x8100, &vlan(7, 0x0800, &gre[14..]))
             }
             Self::Fragments(size) => {
-                let mut fragments = fragments(ip, size, rng.next() as u16);
+                let mut fragments = fragments(ip, size, id);
                 rng.shuffle(&mut fragments);
                 return fragments
                     .iter()

@@ -110,10 +110,12 @@ pub(crate) fn render(
     rng: &mut Rng,
 ) -> Vec<u8> {
     let mut records = Vec::new();
+    let mut id = 0_u16;
     for (conversation, tcp) in packets {
         let ip = conversation.ip(tcp);
         for _ in 0..=usize::from(twice) {
-            let frames = wrap.frames(&ip, tcp.from, rng);
+            let frames = wrap.frames(&ip, tcp.from, id, rng);
+            id = id.wrapping_add(1);
             records.extend(frames.into_iter().map(|frame| Record { at: tcp.at, frame }));
         }
     }
