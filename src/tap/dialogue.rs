@@ -127,6 +127,7 @@ impl Dialogue {
             return;
         }
         let lane = &mut self.lanes[direction];
+        lane.note_receipt(chunk);
         if lane.paused.is_some() {
             if !lane.pause(chunk) {
                 self.become_opaque(Found::Other, sink);
@@ -465,13 +466,14 @@ impl Dialogue {
         reason: Reason,
         sink: &mut Sink<'_>,
     ) {
-        self.pairing.requests_may_be_lost();
         let head = whole_lines(bytes).and_then(|lines| RequestHead::parse(lines).ok());
         let Some(head) = head else {
+            self.pairing.requests_may_be_lost();
             sink.account.count(Counter::Requests);
             sink.account.drop(reason);
             return;
         };
+        self.pairing.next_is_damaged();
         self.begin_request(direction, head, sink);
         self.finish_request(UNKNOWN_BODY, Completeness::Incomplete(reason), sink);
         self.pairing.requests_may_be_lost();
@@ -519,11 +521,9 @@ impl Dialogue {
     fn response_head(&mut self, direction: usize, head: ResponseHead, sink: &mut Sink<'_>) {
         if head.is_interim() {
             self.found = Found::Http;
-            if self
-                .pairing
-                .choose(self.lanes[direction].first.offset, sink)
-                .is_some()
-            {
+            let lane = &self.lanes[direction];
+            let (offset, received) = (lane.first.offset, lane.received_before(lane.first.offset));
+            if self.pairing.choose(offset, received, sink).is_some() {
                 self.interim.push(head.status());
             }
             self.answer = Some(Answer::Interim);
@@ -555,7 +555,8 @@ impl Dialogue {
         sink.account.count(Counter::Responses);
         self.answers_unfinished_head(1 - direction, sink);
         let first = self.lanes[direction].first;
-        let id = self.pairing.choose(first.offset, sink);
+        let received = self.lanes[direction].received_before(first.offset);
+        let id = self.pairing.choose(first.offset, received, sink);
         let method = self.pairing.begin_answer(id, sink);
         let (length, mut doubts) = framing::of_response(&head, method.and_then(Method::name));
         doubts.retransmission |= std::mem::take(&mut self.conflict);

@@ -1,5 +1,7 @@
 //! One direction of a dialogue: its reader, and what it was before there was one.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::http1::recognise::{self, Recognised};
@@ -41,6 +43,8 @@ pub(super) struct Lane {
     /// What is being read began here.
     pub(super) first: Start,
     pub(super) last: Mark,
+    /// Where in this stream its sender acknowledged more of the opposite one, and how much.
+    receipts: VecDeque<(u64, u64)>,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
     pub(super) midstream: bool,
     /// An answer was found by its looks alone, behind bytes that were not read.
@@ -62,6 +66,9 @@ pub(super) enum Probed {
     /// Something that is never read.
     Other(Recognised),
 }
+
+/// How many advances of the acknowledgement are remembered; only the latest few are ever asked for.
+const MAX_RECEIPTS: usize = 32;
 
 /// Bytes that wait for the answer to CONNECT or Upgrade; more of them is no handshake.
 const MAX_PAUSED: usize = 256 << 10;
@@ -121,6 +128,28 @@ impl Lane {
         }
         self.probe.extend_from_slice(chunk.bytes);
         &self.probe
+    }
+
+    /// Notes what the sender had received when it sent a chunk.
+    pub(super) fn note_receipt(&mut self, chunk: Chunk<'_>) {
+        let known = self
+            .receipts
+            .back()
+            .is_some_and(|&(_, peer)| chunk.mark.peer <= peer);
+        if !known {
+            if self.receipts.len() == MAX_RECEIPTS {
+                self.receipts.pop_front();
+            }
+            self.receipts.push_back((chunk.offset, chunk.mark.peer));
+        }
+    }
+
+    /// How much of the opposite stream the sender had acknowledged with the bytes before `offset`.
+    pub(super) fn received_before(&self, offset: u64) -> u64 {
+        let before = self.receipts.partition_point(|&(at, _)| at < offset);
+        before
+            .checked_sub(1)
+            .map_or(0, |last| self.receipts[last].1)
     }
 
     /// Takes the bytes that were probed, as the chunk they were.

@@ -3,7 +3,7 @@
 //! Answers are paired with requests by position, and the positions are checked against TCP's own testimony: a
 //! request's first segment acknowledges `acked` bytes of the server's stream, so its answer cannot begin before that
 //! offset, and begins exactly there when the client waited for the answer before. Where bytes are missing and the
-//! position alone proves nothing, only that exact match pairs.
+//! position alone proves nothing, only that exact match pairs, and only when no lost request can have been sent beside.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,18 +22,24 @@ pub(super) struct Pairing {
     uncertain: bool,
     /// A request may have been lost unseen before the next one.
     request_lost: bool,
+    /// The next request is not whole: it may hold others that were lost.
+    damaged: bool,
     /// No answer will come any more.
     server_ended: bool,
 }
 
 struct Pending {
     id: ExchangeId,
+    /// Where in the client's stream it begins.
+    begins: u64,
     /// How far the server's stream was acknowledged when the request began.
     acked: u64,
     method: Method,
     expects_continue: bool,
     /// A request may have been lost between the one before and this one.
     after_loss: bool,
+    /// Not whole: other requests may have been lost in it.
+    damaged: bool,
     /// Believed only once the server has answered in HTTP.
     tentative: bool,
     progress: Progress,
@@ -116,10 +122,12 @@ impl Pairing {
     pub(super) fn begin(&mut self, request: Unfinished, tentative: bool) {
         self.queue.push_back(Pending {
             id: request.id,
+            begins: request.first.offset,
             acked: request.first.mark.peer,
             method: Method::of(&request.head),
             expects_continue: request.head.fields().has_token("expect", "100-continue"),
             after_loss: std::mem::take(&mut self.request_lost),
+            damaged: std::mem::take(&mut self.damaged),
             tentative,
             progress: Progress::Reading(request),
             answer: Answer::Awaited,
@@ -156,17 +164,31 @@ impl Pairing {
     }
 
     /// Finds the request that an answer beginning at `offset` of the server's stream belongs to, without taking it;
-    /// requests that it passes over have lost theirs.
-    pub(super) fn choose(&mut self, offset: u64, sink: &mut Sink<'_>) -> Option<ExchangeId> {
+    /// requests that it passes over have lost theirs. `received` is how much of the client's stream the server had
+    /// acknowledged with the bytes before the answer.
+    pub(super) fn choose(
+        &mut self,
+        offset: u64,
+        received: u64,
+        sink: &mut Sink<'_>,
+    ) -> Option<ExchangeId> {
         let front = self.queue.iter().position(Pending::awaits_answer)?;
-        let matches = |pending: &Pending| pending.awaits_answer() && pending.acked == offset;
-        let exact = self.queue.iter().position(matches);
         let first = &self.queue[front];
-        if !self.uncertain {
-            let proved = !first.after_loss || exact == Some(front);
-            return (first.acked <= offset && proved).then_some(first.id);
+        if !self.uncertain && !first.after_loss && !first.damaged {
+            return (first.acked <= offset).then_some(first.id);
         }
-        let exact = exact?;
+        let matches = |pending: &Pending| pending.awaits_answer() && pending.acked == offset;
+        let exact = self.queue.iter().position(matches)?;
+        // A request that was lost before this one, but sent together with it, is answered first. It was sent earlier when
+        // the server had received it before it wrote what the client has acknowledged here.
+        let proved = self
+            .queue
+            .range(front..=exact)
+            .filter(|pending| pending.after_loss)
+            .all(|pending| pending.begins <= received);
+        if !proved {
+            return None;
+        }
         self.uncertain = false;
         let id = self.queue[exact].id;
         for passed in self.queue.range_mut(front..exact) {
@@ -244,6 +266,11 @@ impl Pairing {
     /// Requests may have been among bytes that were not read.
     pub(super) fn requests_may_be_lost(&mut self) {
         self.request_lost = true;
+    }
+
+    /// The head of the next request is damaged.
+    pub(super) fn next_is_damaged(&mut self) {
+        self.damaged = true;
     }
 
     /// Answers may have been among bytes that were not read.
