@@ -54,16 +54,15 @@ pub fn request(bytes: &[u8]) -> Recognised {
     if !is_known && words > 2 {
         return Recognised::Other;
     }
+    // A request line has no control bytes; other text protocols end their first line soon.
+    let printable = line
+        .iter()
+        .all(|&byte| byte >= b' ' || byte == b'\t' || byte == b'\r');
+    if !printable {
+        return Recognised::Other;
+    }
     if line_feed.is_none() {
-        // A request line has no control bytes; other text protocols end their first line soon.
-        let printable = line
-            .iter()
-            .all(|&byte| byte >= b' ' || byte == b'\t' || byte == b'\r');
-        return if printable {
-            Recognised::Unsure
-        } else {
-            Recognised::Other
-        };
+        return Recognised::Unsure;
     }
     // Without a version it is HTTP/0.9, if anything: a method and a path, nothing else.
     let is_path = |word: &[u8]| word.starts_with(b"/") && !word.iter().any(u8::is_ascii_whitespace);
