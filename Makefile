@@ -4,7 +4,7 @@ CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
 
-.PHONY: help setup setup-build demo test lint doc conformance regenerate fuzz bench
+.PHONY: help setup setup-build demo test lint doc conformance regenerate fuzz
 
 help:
 	@echo 'make demo         show the main job, live, on this machine'
@@ -15,7 +15,6 @@ help:
 	@echo 'make conformance  score every capture and write docs/conformance.md'
 	@echo 'make regenerate   write the golden files beside the fixtures again'
 	@echo 'make fuzz         run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
-	@echo 'make bench        run the benchmarks'
 
 setup:
 	@sh scripts/setup.sh build test
@@ -48,6 +47,3 @@ fuzz: setup-build
 		sh fuzz/seed.sh $$target && \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 || exit 1; \
 	done
-
-bench: setup-build
-	$(CARGO) bench --locked

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use shadowtap::capture::PacketSource;
 use shadowtap::capture::file::FileSource;
 use shadowtap::wire::{Decoder, DecoderConfig, Segment};
@@ -17,7 +18,7 @@ use crate::support::scenario::{self, Weather, scenario};
 use crate::support::score::Line;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Other cuts, other orders, duplicates: the same exchanges.
     #[test]
@@ -110,6 +111,22 @@ new {new:#?}", case.name, case.what);
         prop_assert_eq!(found.text, again.text);
         prop_assert_eq!(found.account, again.account);
         prop_assert_eq!(found.damage, again.damage);
+    }
+}
+
+/// The same cases every time; others, and as many as it says, when `PROPTEST_CASES` is set.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return default;
+    }
+    ProptestConfig {
+        cases: 64,
+        rng_seed: RngSeed::Fixed(9112),
+        ..default
     }
 }
 
