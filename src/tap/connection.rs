@@ -40,6 +40,7 @@ pub(super) struct Connection {
     suspended: Option<Suspended>,
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     pub(super) last_seen: Timestamp,
     /// A handshake or data has shown that this life of the 4-tuple is real.
     pub(super) confirmed: bool,
@@ -102,6 +103,7 @@ impl Connection {
             alone,
             suspended: None,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             last_seen: Timestamp::ZERO,
             confirmed: false,
             closed: false,
@@ -136,13 +138,12 @@ impl Connection {
             .suspended
             .as_ref()
             .map_or(0, |suspended| suspended.bytes);
-        let waiting: usize = self.waiting.iter().map(|waiting| waiting.memory()).sum();
         std::mem::size_of::<Self>()
             + self.streams[0].memory()
             + self.streams[1].memory()
             + self.dialogue.memory()
             + suspended
-            + waiting
+            + self.waiting_bytes
     }
 
     /// How far a segment lies from what this life expects next, in bytes of both streams; `None`: out of the question.
@@ -492,7 +493,7 @@ impl Connection {
 
     fn hand_over(&mut self, direction: usize, out: Out, offset: u64, sink: &mut Sink<'_>) {
         if self.is_server(direction) && !self.waiting.is_empty() {
-            self.waiting.push_back(Waiting { out, offset });
+            self.wait(Waiting { out, offset });
             return;
         }
         match out {
@@ -517,7 +518,7 @@ impl Connection {
         {
             let bytes = Bytes::copy_from_slice(chunk.bytes);
             let out = Out::Data(bytes, chunk.mark, chunk.boundary);
-            self.waiting.push_back(Waiting {
+            self.wait(Waiting {
                 out,
                 offset: chunk.offset,
             });
@@ -598,10 +599,17 @@ impl Connection {
         }
     }
 
+    fn wait(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.memory();
+        self.waiting.push_back(waiting);
+    }
+
     fn read_one_waiting(&mut self, direction: usize, sink: &mut Sink<'_>) {
-        let Some(Waiting { out, offset }) = self.waiting.pop_front() else {
+        let Some(waiting) = self.waiting.pop_front() else {
             return;
         };
+        self.waiting_bytes -= waiting.memory();
+        let Waiting { out, offset } = waiting;
         match out {
             Out::Data(bytes, mark, boundary) => {
                 let chunk = Chunk {

@@ -45,6 +45,9 @@ const MAX_LIVES: usize = 8;
 /// another VLAN or tunnel.
 const NEAR: u64 = 1 << 20;
 
+/// Bytes above which a connection holds data, rather than only the knowledge of where it stands.
+const HOLDS_DATA: usize = 8 << 10;
+
 /// How long a closed or half-open connection is remembered, so that stragglers find it.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -374,16 +377,20 @@ impl Connections {
         self.remove_where(Ending::Evicted, |connection| connection.last_seen <= oldest);
     }
 
-    /// Lets the idlest connections go until an eighth of the memory is free.
+    /// Lets the idlest of the connections that hold data go until an eighth of the memory is free; then the others.
     fn shed_memory(&mut self, spare: u32) {
         let enough = self.limits.memory / 8 * 7;
-        let mut by_age: Vec<(Timestamp, u32)> = (0u32..)
+        let mut by_age: Vec<(bool, Timestamp, u32)> = (0u32..)
             .zip(&self.places)
-            .filter_map(|(index, connection)| Some((connection.as_ref()?.last_seen, index)))
-            .filter(|&(_, index)| index != spare)
+            .filter(|&(index, _)| index != spare)
+            .filter_map(|(index, connection)| {
+                let connection = connection.as_ref()?;
+                let holds_little = connection.memory() < HOLDS_DATA;
+                Some((holds_little, connection.last_seen, index))
+            })
             .collect();
         by_age.sort_unstable();
-        for (_, index) in by_age {
+        for (_, _, index) in by_age {
             if self.memory <= enough {
                 return;
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::lane::{Chunk, Lane, OwnedChunk, Probed, Start};
+use super::lane::{Chunk, Lane, Probed, Start};
 use super::pairing::{Method, Pairing, Unfinished};
 use super::{Ending, Sink};
 use crate::account::{Counter, Reason};
@@ -661,8 +661,7 @@ impl Dialogue {
 
     /// Reads what waited for the answer to CONNECT or Upgrade.
     fn resume(&mut self, direction: usize, sink: &mut Sink<'_>) {
-        let chunks: Vec<OwnedChunk> = self.lanes[direction].paused.take().unwrap_or_default();
-        for chunk in &chunks {
+        for chunk in &self.lanes[direction].take_paused() {
             self.data(direction, chunk.as_chunk(), sink);
         }
     }

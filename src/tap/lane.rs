@@ -53,6 +53,8 @@ pub(super) struct Lane {
     pub(super) foreign: bool,
     /// Client side: bytes that wait until it is known whether a tunnel begins.
     pub(super) paused: Option<Vec<OwnedChunk>>,
+    /// Bytes that wait, bookkeeping included.
+    paused_bytes: usize,
 }
 
 /// What the first bytes of a direction turned out to be.
@@ -173,6 +175,7 @@ impl Lane {
             boundary,
         } = chunk;
         let bytes = Bytes::copy_from_slice(bytes);
+        self.paused_bytes += bytes.len() + std::mem::size_of::<OwnedChunk>();
         let paused = self.paused.get_or_insert_default();
         paused.push(OwnedChunk {
             bytes,
@@ -180,7 +183,13 @@ impl Lane {
             mark,
             boundary,
         });
-        paused.iter().map(|chunk| chunk.bytes.len()).sum::<usize>() <= MAX_PAUSED
+        self.paused_bytes <= MAX_PAUSED
+    }
+
+    /// Takes what waited.
+    pub(super) fn take_paused(&mut self) -> Vec<OwnedChunk> {
+        self.paused_bytes = 0;
+        self.paused.take().unwrap_or_default()
     }
 
     /// Moves what the reader has not used behind the pause. `end` is the stream offset behind it.
@@ -203,18 +212,14 @@ impl Lane {
     pub(super) fn clear(&mut self) {
         self.reader = None;
         self.probe = Vec::new();
-        self.paused = None;
+        self.take_paused();
     }
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        let paused: usize = self
-            .paused
-            .iter()
-            .flatten()
-            .map(|chunk| chunk.bytes.len())
-            .sum();
-        self.reader.as_ref().map_or(0, MessageReader::memory) + self.probe.capacity() + paused
+        self.reader.as_ref().map_or(0, MessageReader::memory)
+            + self.probe.capacity()
+            + self.paused_bytes
     }
 }
 

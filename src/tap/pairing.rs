@@ -15,9 +15,18 @@ use crate::exchange::{Completeness, Doubts, Event, ExchangeId, Request, Response
 use crate::http1::RequestHead;
 
 /// The requests of one connection whose exchange is not over, oldest first.
+///
+/// A client may pipeline without end, so nothing here walks the whole queue for one message.
 #[derive(Default)]
 pub(super) struct Pairing {
+    /// In the order of their ids.
     queue: VecDeque<Pending>,
+    /// How many of them are believed only once the server has answered in HTTP.
+    tentative: usize,
+    /// How many of them await an answer that decides what follows on the connection.
+    tunnels: usize,
+    /// Bytes of the answers that wait for their requests.
+    held: usize,
     /// An answer may have been lost unseen: only an exact match of positions pairs.
     uncertain: bool,
     /// A request may have been lost unseen before the next one.
@@ -120,11 +129,14 @@ impl Method {
 impl Pairing {
     /// A request has begun.
     pub(super) fn begin(&mut self, request: Unfinished, tentative: bool) {
+        let method = Method::of(&request.head);
+        self.tentative += usize::from(tentative);
+        self.tunnels += usize::from(method.may_tunnel());
         self.queue.push_back(Pending {
             id: request.id,
             begins: request.first.offset,
             acked: request.first.mark.peer,
-            method: Method::of(&request.head),
+            method,
             expects_continue: request.head.fields().has_token("expect", "100-continue"),
             after_loss: std::mem::take(&mut self.request_lost),
             damaged: std::mem::take(&mut self.damaged),
@@ -151,10 +163,7 @@ impl Pairing {
 
     /// A request was read, as far as it goes: hands it out, or holds it until it is believed.
     pub(super) fn finish(&mut self, request: Request, sink: &mut Sink<'_>) {
-        let pending = self
-            .queue
-            .iter_mut()
-            .find(|pending| pending.id == request.id);
+        let pending = self.find(request.id);
         let request = Arc::new(request);
         match pending {
             Some(pending) if pending.tentative => pending.progress = Progress::Held(request),
@@ -191,8 +200,8 @@ impl Pairing {
         }
         self.uncertain = false;
         let id = self.queue[exact].id;
-        for passed in self.queue.range_mut(front..exact) {
-            passed.answer = Answer::Lost;
+        for index in front..exact {
+            self.set_answer(index, Answer::Lost);
         }
         self.flush(sink);
         Some(id)
@@ -206,19 +215,19 @@ impl Pairing {
         id: Option<ExchangeId>,
         sink: &mut Sink<'_>,
     ) -> Option<Method> {
-        for pending in &mut self.queue {
-            pending.tentative = false;
-            if let Progress::Held(request) = &pending.progress {
-                hand_out(Arc::clone(request), sink);
-                pending.progress = Progress::Done;
+        if self.tentative > 0 {
+            self.tentative = 0;
+            for pending in &mut self.queue {
+                pending.tentative = false;
+                if let Progress::Held(request) = &pending.progress {
+                    hand_out(Arc::clone(request), sink);
+                    pending.progress = Progress::Done;
+                }
             }
         }
-        let pending = self
-            .queue
-            .iter_mut()
-            .find(|pending| Some(pending.id) == id)?;
-        pending.answer = Answer::Reading;
-        Some(pending.method)
+        let index = self.place_of(id?)?;
+        self.set_answer(index, Answer::Reading);
+        Some(self.queue[index].method)
     }
 
     /// The final answer to a request was read, as far as it goes.
@@ -228,8 +237,9 @@ impl Pairing {
         response: Response,
         sink: &mut Sink<'_>,
     ) {
-        if let Some(pending) = self.queue.iter_mut().find(|pending| pending.id == id) {
-            pending.answer = Answer::Read(response);
+        if let Some(index) = self.place_of(id) {
+            self.held += size(&response);
+            self.set_answer(index, Answer::Read(response));
         }
         self.flush(sink);
     }
@@ -249,9 +259,7 @@ impl Pairing {
 
     /// Whether the answer to CONNECT or Upgrade is awaited.
     pub(super) fn awaits_tunnel(&self) -> bool {
-        self.queue
-            .iter()
-            .any(|pending| pending.method.may_tunnel() && pending.awaits_answer())
+        self.tunnels > 0
     }
 
     /// Whether the server has answered finally, instead of asking for the body with 100.
@@ -286,11 +294,26 @@ impl Pairing {
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        let held = self.queue.iter().map(|pending| match &pending.answer {
-            Answer::Read(response) => response.body.wire.len() + response.head.bytes().len(),
-            _ => 0,
-        });
-        self.queue.capacity() * std::mem::size_of::<Pending>() + held.sum::<usize>()
+        self.queue.capacity() * std::mem::size_of::<Pending>() + self.held
+    }
+
+    /// Where in the queue a request is.
+    fn place_of(&self, id: ExchangeId) -> Option<usize> {
+        self.queue
+            .binary_search_by_key(&id, |pending| pending.id)
+            .ok()
+    }
+
+    fn find(&mut self, id: ExchangeId) -> Option<&mut Pending> {
+        let index = self.place_of(id)?;
+        self.queue.get_mut(index)
+    }
+
+    fn set_answer(&mut self, index: usize, answer: Answer) {
+        let pending = &mut self.queue[index];
+        let decided = pending.awaits_answer() && pending.method.may_tunnel();
+        self.tunnels -= usize::from(decided);
+        pending.answer = answer;
     }
 
     /// Hands out, in the order of the requests, what is over.
@@ -302,6 +325,8 @@ impl Pairing {
                 (Progress::Done, Answer::Awaited | Answer::Reading) if !self.server_ended => return,
                 _ => {}
             }
+            self.tunnels -= usize::from(front.awaits_answer() && front.method.may_tunnel());
+            self.tentative -= usize::from(front.tentative);
             let Some(Pending {
                 id,
                 progress,
@@ -314,6 +339,7 @@ impl Pairing {
             match (progress, answer) {
                 (Progress::Held(_), _) => sink.account.drop(Reason::RequestUnconfirmed),
                 (_, Answer::Read(response)) => {
+                    self.held -= size(&response);
                     sink.events.push_back(Event::Response { id, response });
                 }
                 _ => sink.events.push_back(Event::Unanswered { id }),
@@ -330,6 +356,11 @@ impl Pending {
     fn is_unfinished(&self) -> bool {
         matches!(self.progress, Progress::Reading(_))
     }
+}
+
+/// Bytes that a response holds.
+fn size(response: &Response) -> usize {
+    response.body.wire.len() + response.head.bytes().len()
 }
 
 fn hand_out(request: Arc<Request>, sink: &mut Sink<'_>) {
