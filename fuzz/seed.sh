@@ -10,6 +10,10 @@ read_capture)
         gunzip -c "$capture" >"$corpus/$(basename "$capture" .gz)"
     done
     cp fixtures/*.pcap fixtures/*.pcapng "$corpus"
+    # Captures of other projects, where they lie beside the repository.
+    if [ -d ../shared/corpus/public ]; then
+        find ../shared/corpus/public -maxdepth 1 -name '*.pcap*' -size -128 -exec cp {} "$corpus" \;
+    fi
     ;;
 read_gor)
     find fixtures tests -name '*.gor' -exec cp {} "$corpus" \;
