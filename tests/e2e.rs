@@ -115,7 +115,12 @@ fn pipelined_connections_under_load_are_mirrored() {
 
 #[test]
 fn a_recording_of_the_same_run_replays_the_same_requests() {
-    for file in ["traffic.pcap", "traffic.gor", "traffic.jsonl.gz"] {
+    for file in [
+        "traffic.pcap",
+        "traffic.gor",
+        "traffic.jsonl.gz",
+        "traffic.har",
+    ] {
         let Some(stage) = Stage::build(PLAIN) else {
             return;
         };
