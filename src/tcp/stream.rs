@@ -365,7 +365,6 @@ impl Stream {
     /// A hole reaches to the first byte held, to the close or reset, or, with none of these behind it, to the
     /// highest acknowledgement.
     pub fn give_up_hole(&mut self) -> Option<Out> {
-        self.proved_since = None;
         let held = self.held.first_key_value().map(|(&start, _)| start);
         let closed = self.fin.or(self.reset);
         let end = held
@@ -648,6 +647,30 @@ mod tests {
         assert_eq!(stream.insert(piece), Ok(Accepted::InOrder(0..3)));
         assert_eq!(stream.poll(), Some(Out::Gap(5)));
         assert_eq!(stream.next(), Stream::ORIGIN + 8);
+    }
+
+    #[test]
+    fn one_acknowledgement_proves_every_hole_before_it() {
+        let mut stream = Stream::new(StreamLimits::default());
+        stream.anchor(0);
+        for start in [10, 20] {
+            let start = Stream::ORIGIN + start;
+            let piece = Piece {
+                start,
+                payload: b"abc",
+                cut: 0,
+                mark: Mark::default(),
+            };
+            assert_eq!(stream.insert(piece), Ok(Accepted::Held));
+        }
+        let since = Timestamp::from_nanos(5);
+        stream.acknowledge(Stream::ORIGIN + 23, since);
+        for gap in [10, 7] {
+            assert_eq!(stream.hole(), Some(Hole::ProvedLost { since }));
+            assert_eq!(stream.give_up_hole(), Some(Out::Gap(gap)));
+            assert!(matches!(stream.poll(), Some(Out::Data(..))));
+        }
+        assert_eq!(stream.hole(), None);
     }
 
     #[test]
