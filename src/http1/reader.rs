@@ -376,7 +376,9 @@ impl MessageReader {
 
     /// Gives up the head in hand.
     pub fn abandon(&mut self, why: Abandoned) -> Step {
-        let bytes = std::mem::take(&mut self.buffer).freeze();
+        let mut bytes = std::mem::take(&mut self.buffer).freeze();
+        // How much more has come by now says nothing about the message.
+        bytes.truncate(self.limits.head);
         self.lose();
         Step::Abandoned(bytes, why)
     }
@@ -392,6 +394,9 @@ impl MessageReader {
                         ChunkStep::NeedInput
                     };
                 };
+                if line_feed > MAX_CHUNK_LINE {
+                    return ChunkStep::Malformed;
+                }
                 let size = match self.side {
                     Side::Requests => chunk_size(&rest[..line_feed]),
                     Side::Responses => chunk_size_loose(&rest[..line_feed]),
@@ -433,6 +438,9 @@ impl MessageReader {
                         ChunkStep::NeedInput
                     };
                 };
+                if line_feed > self.limits.head {
+                    return ChunkStep::Malformed;
+                }
                 let is_empty = rest[..line_feed].iter().all(|&byte| byte == b'\r');
                 self.taken += line_feed + 1;
                 if is_empty {
