@@ -214,7 +214,8 @@ named_enum! {
         QueueFull = "queue_full",
         /// Carries the shadow marker: it is a replay already.
         Marked = "marked",
-        /// Version 1 and the parser could read the request in two ways.
+        /// Two servers may read it in two ways, or it was found behind bytes that were not captured and may be part of
+        /// a body.
         Ambiguous = "ambiguous",
         /// Larger than `--max-body`.
         BodyTooLarge = "body_too_large",

@@ -63,13 +63,19 @@ pub struct Doubts {
     pub head: bool,
     /// A retransmission held other bytes than the original.
     pub retransmission: bool,
+    /// It was found behind bytes that were not captured, and nothing proves yet that it is not part of a body there.
+    pub unproven: bool,
 }
 
 impl Doubts {
     /// Whether there is any.
     #[must_use]
     pub const fn any(self) -> bool {
-        self.transfer_encoding || self.content_length || self.head || self.retransmission
+        self.transfer_encoding
+            || self.content_length
+            || self.head
+            || self.retransmission
+            || self.unproven
     }
 }
 

@@ -8,6 +8,8 @@ mod connections;
 mod dialogue;
 mod lane;
 mod pairing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;

@@ -22,6 +22,7 @@ pub fn of_request(head: &RequestHead) -> (Length, Doubts) {
         head: head.is_odd(),
         ..Doubts::default()
     };
+    doubts.head |= fields.all("host").count() > 1; // RFC 9112 §3.2: 400
     // Clauses 1 and 2 are about responses.
     let coding = TransferCoding::of(fields, &mut doubts);
     let content_length = ContentLength::of(fields, &mut doubts);
@@ -154,6 +155,7 @@ impl ContentLength {
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut found = Self::None;
         for value in fields.framing("content-length") {
+            doubts.content_length |= memchr::memchr2(b'\r', b'\n', value).is_some();
             // A list of equal values is what a proxy made of several lines (RFC 9110 §8.6).
             for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 let Some(length) = decimal(element) else {

@@ -542,6 +542,9 @@ fn parse_fields(
         let line_end = at + memchr(b'\n', &bytes[at..]).ok_or(HeadError::Unfinished)?;
         let line = Span::new(at, line_end).trimmed_end(bytes);
         let after = line_end + 1;
+        if line_end > at && memchr(b'\r', &bytes[at..line_end - 1]).is_some() {
+            *grammar = Grammar::Odd; // a bare CR, which some end a line at (RFC 9112 §2.2)
+        }
         let is_fold = matches!(bytes[at], b' ' | b'\t');
         if line.is_empty() && !is_fold {
             return Ok(fields);
@@ -570,6 +573,7 @@ fn parse_fields(
             let is_clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
             let name_bytes = name.of_bytes(bytes);
             let exact = !name.is_empty()
+                && name.start == line.start
                 && name.end == colon_at
                 && name_bytes.iter().all(|&byte| is_token_byte(byte));
             if !exact || !value.of_bytes(bytes).iter().all(is_clean) {

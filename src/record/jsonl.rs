@@ -256,6 +256,7 @@ fn doubt_names(doubts: Doubts) -> impl Iterator<Item = &'static str> {
         (doubts.content_length, "content_length"),
         (doubts.head, "head"),
         (doubts.retransmission, "retransmission"),
+        (doubts.unproven, "unproven"),
     ]
     .into_iter()
     .filter_map(|(there, name)| there.then_some(name))

@@ -36,6 +36,9 @@ pub(super) struct Dialogue {
     conflict: bool,
     /// A request could be framed in two ways: so can everything behind it.
     framing_in_doubt: bool,
+    /// How far the server's stream was acknowledged by a request that was found behind unread bytes. It may be part of
+    /// a body; a request after an answer to it is none.
+    unproven_since: Option<u64>,
     found: Found,
 }
 
@@ -92,6 +95,7 @@ impl Dialogue {
             interim: Vec::new(),
             conflict: false,
             framing_in_doubt: false,
+            unproven_since: None,
             found: Found::Nothing,
         }
     }
@@ -447,7 +451,15 @@ impl Dialogue {
         self.framing_in_doubt |= doubts.transfer_encoding;
         let id = ExchangeId(*sink.next_exchange);
         *sink.next_exchange += 1;
-        let lane = &self.lanes[direction];
+        let lane = &mut self.lanes[direction];
+        let acked = lane.first.mark.peer;
+        if std::mem::take(&mut lane.passed_over) {
+            self.unproven_since = Some(acked);
+        }
+        doubts.unproven = self.unproven_since.is_some_and(|since| acked <= since);
+        if !doubts.unproven {
+            self.unproven_since = None;
+        }
         let request = Unfinished {
             id,
             head,
@@ -680,6 +692,7 @@ impl Dialogue {
     fn note_unread(&mut self, direction: usize) {
         if self.client != Some(1 - direction) {
             self.pairing.requests_may_be_lost();
+            self.lanes[direction].passed_over = true;
         }
         if self.client != Some(direction) {
             self.pairing.answers_may_be_lost();

@@ -49,12 +49,16 @@ pub(super) struct Lane {
     pub(super) midstream: bool,
     /// An answer was found by its looks alone, behind bytes that were not read.
     pub(super) resynchronised: bool,
+    /// Client side: bytes were passed over unread since the last request.
+    pub(super) passed_over: bool,
     /// The stream's first bytes were not HTTP: a message found later needs the other side's confirmation.
     pub(super) foreign: bool,
     /// Client side: bytes that wait until it is known whether a tunnel begins.
     pub(super) paused: Option<Vec<OwnedChunk>>,
     /// Bytes that wait, bookkeeping included.
     paused_bytes: usize,
+    /// How long the probe has to be before it is worth another look.
+    look_again: usize,
 }
 
 /// What the first bytes of a direction turned out to be.
@@ -84,6 +88,7 @@ impl Lane {
                 return Probed::Skipped;
             }
             self.probe.clear();
+            self.look_again = 0;
         }
         if self.midstream && self.probe.is_empty() {
             let begins = recognise::request_in_midstream(chunk.bytes)
@@ -93,7 +98,16 @@ impl Lane {
                 return Probed::Skipped;
             }
         }
+        let is_empty_line = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        if self.probe.is_empty() && is_empty_line(chunk.bytes) {
+            return Probed::Unsure; // RFC 9112 §2.2: ignored before a request line
+        }
         self.hold(chunk);
+        // While no line has ended, more of the same is looked at only when there is twice as much.
+        if self.probe.len() < self.look_again && !chunk.bytes.contains(&b'\n') {
+            return Probed::Unsure;
+        }
+        self.look_again = self.probe.len() * 2;
         let request = match possible {
             Some(Side::Responses) => Recognised::Other,
             _ => recognise::request(&self.probe),
@@ -113,7 +127,7 @@ impl Lane {
                 Probed::Unsure
             }
             _ => {
-                self.probe = Vec::new();
+                self.take_probe();
                 self.foreign = true;
                 Probed::Other(Recognised::Other)
             }
@@ -156,6 +170,7 @@ impl Lane {
 
     /// Takes the bytes that were probed, as the chunk they were.
     pub(super) fn take_probe(&mut self) -> Option<OwnedChunk> {
+        self.look_again = 0;
         let bytes = Bytes::from(std::mem::take(&mut self.probe));
         let Start { mark, offset } = self.first;
         (!bytes.is_empty()).then_some(OwnedChunk {

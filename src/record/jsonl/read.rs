@@ -322,6 +322,7 @@ impl Wire {
                 content_length: has("content_length"),
                 head: has("head"),
                 retransmission: has("retransmission"),
+                unproven: has("unproven"),
             },
             completeness,
             excess: 0,

@@ -48,7 +48,7 @@ impl Connection {
         let stream = &self.streams[direction];
         // While nothing was sent, a server (or what stands in for it) may change its mind about where it begins.
         let same_start = self.sides[direction].isn == Some(seq)
-            || stream.is_untouched()
+            || (stream.is_untouched() && self.initiator != Some(direction))
             || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN);
         acknowledges && same_start
     }
@@ -82,7 +82,8 @@ impl Connection {
                 self.streams[1 - direction].anchor(segment.ack);
             }
             self.acknowledge(direction, segment, now, sink);
-            self.confirmed = true;
+            // An answer to a SYN that nobody sent proves nothing.
+            self.confirmed |= self.sides[1 - direction].isn.is_some();
             self.initiator.get_or_insert(1 - direction);
         } else {
             self.initiator.get_or_insert(direction);
@@ -95,6 +96,9 @@ impl Connection {
             sink.account.count(Counter::SegmentsControl);
         } else if self.streams[direction].next() != Stream::ORIGIN {
             sink.account.drop(Reason::Duplicate);
+        } else if segment.flags.has(TcpFlags::ACK) && !self.alone && !self.confirmed {
+            // Beside a living connection, and no answer to a SYN: its receiver drops it (RFC 5961 §4).
+            sink.account.drop(Reason::UnexpectedSyn);
         } else if segment.flags.has(TcpFlags::ACK) {
             let peer = self.streams[1 - direction].next();
             self.place(direction, first, segment, Mark { peer, ..mark }, sink);
