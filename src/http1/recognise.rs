@@ -54,11 +54,12 @@ pub fn request(bytes: &[u8]) -> Recognised {
     if !is_known && words > 2 {
         return Recognised::Other;
     }
-    // A request line has no control bytes; other text protocols end their first line soon.
+    // Control bytes, too, are believed only behind a method that servers know; whether the line is whole makes no
+    // difference, so that the cuts make none.
     let printable = line
         .iter()
         .all(|&byte| byte >= b' ' || byte == b'\t' || byte == b'\r');
-    if !printable {
+    if !is_known && !printable {
         return Recognised::Other;
     }
     if line_feed.is_none() {
