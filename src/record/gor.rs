@@ -17,6 +17,7 @@ use memchr::memmem;
 
 use super::json::hex_digit;
 use super::json::push_number;
+use super::message::Growing;
 use crate::exchange::{Endpoints, ExchangeId};
 use crate::time::Timestamp;
 
@@ -106,8 +107,7 @@ pub(super) fn connection_of(id: &[u8]) -> (u64, Endpoints) {
 
 /// Appends one record whose payload is `parts`, one after the other.
 ///
-/// Gives `false`, and appends nothing, when the payload holds a line of monkeys and behind it something that every reader
-/// must take for the next record.
+/// Gives `false`, and appends nothing, when the payload holds monkeys that a reader must take for the end of the record.
 #[must_use]
 pub(super) fn append_record(
     out: &mut Vec<u8>,
@@ -135,22 +135,19 @@ pub(super) fn append_record(
     }
     let end = out.len();
     out.extend_from_slice(SEPARATOR);
-    if splits_itself(&out[payload..], end - payload) {
+    if splits_itself(&out[payload..], end - payload, kind) {
         out.truncate(start);
         return false;
     }
     true
 }
 
-/// Whether a reader would end the record before its separator at `end`.
-fn splits_itself(payload: &[u8], end: usize) -> bool {
-    memmem::find_iter(payload, SEPARATOR)
+/// Whether a reader would end the record, of which this is the payload and its separator, before that separator at `end`.
+fn splits_itself(record: &[u8], end: usize, kind: Kind) -> bool {
+    let mut message = Growing::new(kind == Kind::Request);
+    memmem::find_iter(record, read::MONKEYS)
         .take_while(|&at| at < end)
-        .any(|at| {
-            let line = &payload[at + SEPARATOR.len()..];
-            let line = line.split(|&byte| byte == b'\n').next().unwrap_or(line);
-            read::parse_header(line).is_some()
-        })
+        .any(|at| read::is_end(record, at, &mut message))
 }
 
 /// FNV-1a, 64 bit: for ids that are not in the usual form.

@@ -72,35 +72,114 @@ pub(super) fn response(
     }
 }
 
-/// Whether bytes that hold a request or a response need more bytes to be whole.
-pub(super) fn needs_more(payload: &Bytes, is_request: bool) -> bool {
-    let cut = |completeness| {
-        matches!(
-            completeness,
-            Completeness::Incomplete(
-                Reason::RequestCutByCaptureEnd | Reason::ResponseCutByCaptureEnd
-            )
-        )
-    };
-    if is_request {
-        request(payload.clone()).is_ok_and(|parsed| cut(parsed.completeness))
-    } else {
-        response(payload.clone(), None).is_ok_and(|(_, parsed)| {
-            cut(parsed.completeness) || parsed.body.framing == Framing::UntilClose
-        })
+/// Tells, as a request or a response grows, whether it needs more bytes to be whole. No byte is looked at twice.
+#[derive(Debug)]
+pub(super) struct Growing {
+    is_request: bool,
+    /// Where the head, then the body begins.
+    at: usize,
+    part: Part,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// `from` is for [`head_length`].
+    Head {
+        from: usize,
+    },
+    /// The end of the body is known.
+    Until(usize),
+    Chunks(Chunks),
+    /// Everything that comes belongs to it.
+    Endless,
+    /// Its bytes say that it is no message, or not how long it is.
+    Broken,
+}
+
+impl Growing {
+    pub(super) const fn new(is_request: bool) -> Self {
+        Self {
+            is_request,
+            at: 0,
+            part: Part::Head { from: 0 },
+        }
+    }
+
+    /// Whether `payload`, which begins with that of the call before, needs more bytes. An unfinished head does.
+    pub(super) fn needs_more(&mut self, payload: &[u8]) -> bool {
+        loop {
+            match &mut self.part {
+                Part::Head { from } => {
+                    self.at += empty_lines(&payload[self.at..]);
+                    let Some(length) = head_length(&payload[self.at..], from) else {
+                        return true;
+                    };
+                    let end = self.at + length;
+                    let head = Bytes::copy_from_slice(&payload[self.at..end]);
+                    self.at = end;
+                    self.part = if self.is_request {
+                        Self::behind_request_head(head, end)
+                    } else {
+                        Self::behind_response_head(head, end)
+                    };
+                }
+                Part::Until(end) => return payload.len() < *end,
+                Part::Chunks(chunks) => {
+                    return matches!(chunks.end(&payload[self.at..]), ChunkedEnd::Cut);
+                }
+                Part::Endless => return true,
+                Part::Broken => return false,
+            }
+        }
+    }
+
+    fn behind_request_head(head: Bytes, at: usize) -> Part {
+        match RequestHead::parse(head).map(|head| framing::of_request(&head).0) {
+            Ok(Length::Framed(framing)) => Self::body(framing, at, REQUEST),
+            Ok(Length::Tunnel) => Part::Until(at),
+            Ok(Length::Invalid) | Err(_) => Part::Broken,
+        }
+    }
+
+    fn behind_response_head(head: Bytes, at: usize) -> Part {
+        let Ok(head) = ResponseHead::parse(head) else {
+            return Part::Broken;
+        };
+        if head.is_interim() {
+            return Part::Head { from: 0 };
+        }
+        match framing::of_response(&head, None).0 {
+            Length::Framed(framing) => Self::body(framing, at, RESPONSE),
+            Length::Tunnel | Length::Invalid => Part::Until(at),
+        }
+    }
+
+    fn body(framing: Framing, at: usize, rules: Rules) -> Part {
+        match framing {
+            Framing::None => Part::Until(at),
+            Framing::UntilClose => Part::Endless,
+            Framing::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                Part::Until(at.saturating_add(length))
+            }
+            Framing::Chunked => Part::Chunks(Chunks::new(rules.chunk_size)),
+        }
     }
 }
 
 /// Splits a message into its head and what follows. Empty lines before it are dropped (RFC 9112 §2.2).
 pub(super) fn split_head(mut payload: Bytes) -> Result<(Bytes, Bytes), HeadError> {
-    let empty = payload
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
-    let mut message = payload.split_off(empty);
+    let mut message = payload.split_off(empty_lines(&payload));
     let length = head_length(&message, &mut 0).ok_or(HeadError::Unfinished)?;
     let rest = message.split_off(length);
     Ok((message, rest))
+}
+
+fn empty_lines(bytes: &[u8]) -> usize {
+    let breaks = bytes.iter();
+    breaks
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count()
 }
 
 /// What differs between the sides: the reasons for an incomplete message, and how chunk sizes are read.
@@ -141,7 +220,7 @@ fn parsed<H>(
                 Completeness::Incomplete(rules.cut),
             ),
         },
-        Framing::Chunked => match chunked_end(&rest, rules.chunk_size) {
+        Framing::Chunked => match Chunks::new(rules.chunk_size).end(&rest) {
             ChunkedEnd::At(end) => (end, 0, Completeness::Whole),
             ChunkedEnd::Cut => (here, 0, Completeness::Incomplete(rules.cut)),
             ChunkedEnd::Malformed => (here, 0, Completeness::Incomplete(rules.malformed)),
@@ -167,40 +246,72 @@ enum ChunkedEnd {
     Malformed,
 }
 
-/// Where a chunked body ends, trailers included (RFC 9112 §7.1).
-fn chunked_end(body: &[u8], chunk_size: fn(&[u8]) -> Option<u64>) -> ChunkedEnd {
-    let mut at = 0;
-    loop {
-        let Some(line_feed) = memchr(b'\n', &body[at..]) else {
-            return ChunkedEnd::Cut;
-        };
-        let Some(size) = chunk_size(&body[at..at + line_feed]) else {
-            return ChunkedEnd::Malformed;
-        };
-        at += line_feed + 1;
-        if size == 0 {
-            break;
-        }
-        let left = body.len() - at;
-        match usize::try_from(size) {
-            Ok(size) if size <= left => at += size,
-            _ => return ChunkedEnd::Cut,
-        }
-        match &body[at..] {
-            [b'\r', b'\n', ..] => at += 2,
-            [b'\n', ..] => at += 1,
-            [] | [b'\r'] => return ChunkedEnd::Cut,
-            _ => return ChunkedEnd::Malformed,
+/// Looks for the end of a chunked body, trailers included (RFC 9112 §7.1).
+#[derive(Debug)]
+struct Chunks {
+    chunk_size: fn(&[u8]) -> Option<u64>,
+    at: usize,
+    next: Next,
+}
+
+/// What lies at [`Chunks::at`].
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Size,
+    /// The line break behind a chunk's data.
+    DataEnd,
+    Trailer,
+}
+
+impl Chunks {
+    fn new(chunk_size: fn(&[u8]) -> Option<u64>) -> Self {
+        Self {
+            chunk_size,
+            at: 0,
+            next: Next::Size,
         }
     }
-    loop {
-        let Some(line_feed) = memchr(b'\n', &body[at..]) else {
-            return ChunkedEnd::Cut;
-        };
-        let is_empty = body[at..at + line_feed].iter().all(|&byte| byte == b'\r');
-        at += line_feed + 1;
-        if is_empty {
-            return ChunkedEnd::At(at);
+
+    /// Where `body`, which begins with that of the call before, ends.
+    fn end(&mut self, body: &[u8]) -> ChunkedEnd {
+        loop {
+            let Some(left) = body.get(self.at..) else {
+                return ChunkedEnd::Cut;
+            };
+            if matches!(self.next, Next::DataEnd) {
+                self.at += match left {
+                    [b'\r', b'\n', ..] => 2,
+                    [b'\n', ..] => 1,
+                    [] | [b'\r'] => return ChunkedEnd::Cut,
+                    _ => return ChunkedEnd::Malformed,
+                };
+                self.next = Next::Size;
+                continue;
+            }
+            let Some(line_feed) = memchr(b'\n', left) else {
+                return ChunkedEnd::Cut;
+            };
+            let line = &left[..line_feed];
+            let behind = self.at + line_feed + 1;
+            if matches!(self.next, Next::Trailer) {
+                self.at = behind;
+                if line.iter().all(|&byte| byte == b'\r') {
+                    return ChunkedEnd::At(behind);
+                }
+                continue;
+            }
+            match (self.chunk_size)(line) {
+                None => return ChunkedEnd::Malformed,
+                Some(0) => {
+                    self.at = behind;
+                    self.next = Next::Trailer;
+                }
+                Some(size) => {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    self.at = behind.saturating_add(size);
+                    self.next = Next::DataEnd;
+                }
+            }
         }
     }
 }

@@ -216,6 +216,68 @@ fn a_body_may_hold_the_separator() {
 }
 
 #[test]
+fn what_is_written_of_bodies_with_monkeys_reads_back() {
+    let long_id = "i".repeat(491);
+    let cut_header = format!("🐵🙈🙉\n1 {long_id} 123456789012345678 x\n");
+    for (body, is_written) in [
+        ("🐵🙈🙉", true),
+        ("🐵🙈🙉\n", true),
+        ("🐵🙈🙉\nx", true),
+        ("\n🐵🙈🙉", true),
+        ("🐵🙈🙉\n🐵🙈🙉\n🐵🙈🙉", true),
+        ("🐵🙈🙉\n1 a 1 0", false),
+        ("🐵🙈🙉\n🐵🙈🙉\n1 a 1 0\nGET / HTTP/1.1\r\n\r\n", false),
+        (&cut_header, false),
+    ] {
+        let length = body.len();
+        let framing = Framing::Length(length as u64);
+        let post = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        let ok = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let answer = Some((&ok[..], body.as_bytes(), framing));
+        let list = [
+            exchange(1, &post, body.as_bytes(), framing, answer),
+            get(2, "/"),
+        ];
+        for list in [&list[..], &list[..1]] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, account) = write(&folder, "a.gor", list);
+            let refused = if is_written { 0 } else { 2 };
+            assert_eq!(account.dropped(Reason::RecordIncomplete), refused, "{body}");
+            let kept = &list[if is_written { 0 } else { 1 }..];
+            assert_eq!(all(&read(&[path]), gor_facts), all(kept, gor_facts));
+        }
+    }
+}
+
+#[test]
+fn a_body_of_nothing_but_separators_reads_back() {
+    let line = "\n🐵🙈🙉\nx";
+    let plain = line.repeat(100_000);
+    let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+    let chunked = format!("{}0\r\n\r\n", chunk.repeat(100_000));
+    let length = plain.len();
+    let list = [
+        exchange(
+            1,
+            &format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n"),
+            plain.as_bytes(),
+            Framing::Length(length as u64),
+            None,
+        ),
+        exchange(
+            2,
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            chunked.as_bytes(),
+            Framing::Chunked,
+            None,
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = write(&folder, "a.gor", &list);
+    assert!(all(&read(&[path]), gor_facts) == all(&list, gor_facts));
+}
+
+#[test]
 fn a_body_that_holds_a_whole_record_is_not_written() {
     let inner = [SEPARATOR, &gor(1, "a", 1, "DELETE / HTTP/1.1\r\n\r\n")].concat();
     let head = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", inner.len());

@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 
 use super::{Kind, Record};
 use crate::record::damage::Damage;
-use crate::record::message;
+use crate::record::message::Growing;
 use crate::time::Timestamp;
 
 /// The records of a `.gor` stream, in file order.
@@ -91,6 +91,7 @@ impl<R: Read> Records<R> {
     /// Where the separator of the record at hand begins; `None` when the stream ends first or the record is too long.
     fn find_end(&mut self, payload: usize, kind: Kind) -> Option<usize> {
         let mut from = payload;
+        let mut message = Growing::new(kind == Kind::Request);
         loop {
             let Some(at) = self.separator.find(&self.buffer[from..]) else {
                 // The separator may have begun in the last bytes.
@@ -101,15 +102,17 @@ impl<R: Read> Records<R> {
                 continue;
             };
             let at = from + at;
-            if self.ends_record(payload, at, kind) {
+            if self.ends_record(payload, at, &mut message) {
                 return Some(at);
             }
             from = at + 1;
         }
     }
 
-    /// Whether the monkeys at `at` end the record whose payload begins at `payload`.
-    fn ends_record(&mut self, payload: usize, at: usize, kind: Kind) -> bool {
+    /// Whether the monkeys at `at` end the record whose payload begins at `payload` and is that `message`.
+    ///
+    /// [`is_end`] is the same for a record that is there as a whole.
+    fn ends_record(&mut self, payload: usize, at: usize, message: &mut Growing) -> bool {
         let after = at + MONKEYS.len();
         let end = loop {
             match self.buffer.get(after) {
@@ -137,8 +140,7 @@ impl<R: Read> Records<R> {
         if self.ended && end == self.buffer.len() {
             return next_line.first().is_none_or(u8::is_ascii_digit);
         }
-        let so_far = Bytes::copy_from_slice(&self.buffer[payload..at]);
-        !message::needs_more(&so_far, kind == Kind::Request)
+        !message.needs_more(&self.buffer[payload..at])
     }
 
     /// What is left when the stream ends inside a record.
@@ -213,8 +215,18 @@ impl<R: Read> Records<R> {
     }
 }
 
+/// Whether a reader takes the monkeys at `at` for the end of a record of that `message`, which is not the last.
+pub(super) fn is_end(record: &[u8], at: usize, message: &mut Growing) -> bool {
+    let Some(next_line) = record[at + MONKEYS.len()..].strip_prefix(b"\n") else {
+        return false;
+    };
+    let next_line = &next_line[..next_line.len().min(MAX_HEADER)];
+    let line_feed = memchr(b'\n', next_line).unwrap_or(next_line.len());
+    parse_header(&next_line[..line_feed]).is_some() || !message.needs_more(&record[..at])
+}
+
 /// A header line.
-pub(super) struct Header<'a> {
+struct Header<'a> {
     kind: Kind,
     id: &'a [u8],
     time: Timestamp,
@@ -222,7 +234,7 @@ pub(super) struct Header<'a> {
 }
 
 /// Reads a header line without its line feed; the fourth field may be absent.
-pub(super) fn parse_header(line: &[u8]) -> Option<Header<'_>> {
+fn parse_header(line: &[u8]) -> Option<Header<'_>> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut fields = line.split(|&byte| byte == b' ');
     let kind = match fields.next()? {
@@ -256,7 +268,7 @@ fn number(field: &[u8]) -> Option<i128> {
 }
 
 /// The separator without its last line feed, which may be missing at the end of a file.
-const MONKEYS: &[u8] = "\n🐵🙈🙉".as_bytes();
+pub(super) const MONKEYS: &[u8] = "\n🐵🙈🙉".as_bytes();
 
 /// Longest header line.
 const MAX_HEADER: usize = 512;
