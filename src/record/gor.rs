@@ -107,7 +107,8 @@ pub(super) fn connection_of(id: &[u8]) -> (u64, Endpoints) {
 
 /// Appends one record whose payload is `parts`, one after the other.
 ///
-/// Gives `false`, and appends nothing, when the payload holds monkeys that a reader must take for the end of the record.
+/// Gives `false`, and appends nothing, when no reader would get it back: it is longer than [`read::MAX_RECORD`], or holds
+/// monkeys that must be taken for its end.
 #[must_use]
 pub(super) fn append_record(
     out: &mut Vec<u8>,
@@ -135,7 +136,8 @@ pub(super) fn append_record(
     }
     let end = out.len();
     out.extend_from_slice(SEPARATOR);
-    if splits_itself(&out[payload..], end - payload, kind) {
+    let is_too_long = out.len() - start > read::MAX_RECORD;
+    if is_too_long || splits_itself(&out[payload..], end - payload, kind) {
         out.truncate(start);
         return false;
     }

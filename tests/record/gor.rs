@@ -278,6 +278,24 @@ fn a_body_of_nothing_but_separators_reads_back() {
 }
 
 #[test]
+fn a_record_has_room_for_the_longest_body_of_a_capture_and_not_more() {
+    let folder = tempfile::tempdir().unwrap();
+    for (length, refused) in [(64 << 20, 0), (66 << 20, 1)] {
+        let body = vec![b'x'; length];
+        let head = format!("POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        let big = exchange(1, &head, &body, Framing::Length(length as u64), None);
+        let name = format!("{length}.gor");
+        let (path, account) = write(&folder, &name, &[big, get(2, "/")]);
+        assert_eq!(account.dropped(Reason::RecordIncomplete), refused);
+        assert_eq!(read(&[path]).len() as u64, 2 - refused);
+    }
+    let file = [gor(1, "a", 1, &"x".repeat(66 << 20)), gor(1, "b", 2, GET)].concat();
+    let (exchanges, damage) = read_bytes("a.gor", &file);
+    assert_eq!(exchanges.len(), 1);
+    assert_eq!(damage, ["at byte 0: a record longer than 66 MiB; skipped"]);
+}
+
+#[test]
 fn a_body_that_holds_a_whole_record_is_not_written() {
     let inner = [SEPARATOR, &gor(1, "a", 1, "DELETE / HTTP/1.1\r\n\r\n")].concat();
     let head = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", inner.len());

@@ -102,6 +102,9 @@ impl<R: Read> Records<R> {
                 continue;
             };
             let at = from + at;
+            if at + MONKEYS.len() > MAX_RECORD {
+                return None;
+            }
             if self.ends_record(payload, at, &mut message) {
                 return Some(at);
             }
@@ -273,7 +276,7 @@ pub(super) const MONKEYS: &[u8] = "\n🐵🙈🙉".as_bytes();
 /// Longest header line.
 const MAX_HEADER: usize = 512;
 
-/// Longest record.
-const MAX_RECORD: usize = 256 << 20;
+/// Longest record, with its separator: room for the longest body that a capture keeps unless told otherwise, and its head.
+pub(super) const MAX_RECORD: usize = 66 << 20;
 
 const READ_SIZE: usize = 64 << 10;
