@@ -275,10 +275,7 @@ impl Source {
             Ok(content) => match self.input.format() {
                 Format::Gor => Entries::Gor(Box::new(Records::new(content))),
                 Format::Jsonl => Entries::Jsonl(Lines::new(BufReader::new(content))),
-                _ => {
-                    let entries = har::read_entries(BufReader::new(content));
-                    Entries::Har(entries.into_iter())
-                }
+                _ => Entries::Har(har::read_entries(content).into_iter()),
             },
             Err(error) => Entries::Failed(Some(Damage::at_offset(0, error.to_string()))),
         };

@@ -1,7 +1,7 @@
 //! Reading HTTP archives: our own, and those of browsers and proxies.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -22,10 +22,20 @@ use crate::record::rebuild::{self, Content, Fields};
 use crate::record::rfc3339;
 use crate::time::Timestamp;
 
-/// Reads all entries of an archive. Of a damaged one, those before the damage.
+/// Reads all entries of an archive, which is not compressed any more. Of a damaged one, those before the damage; an archive
+/// is held in memory as a whole, so what lies behind [`MAX_ARCHIVE`] is damage too.
 pub(in crate::record) fn read_entries(input: impl Read) -> Vec<Result<Exchange, Damage>> {
+    read_at_most(MAX_ARCHIVE, input)
+}
+
+fn read_at_most(limit: u64, input: impl Read) -> Vec<Result<Exchange, Damage>> {
     let mut archive = Archive::default();
-    let mut json = serde_json::Deserializer::from_reader(input);
+    let mut input = Limited {
+        input,
+        left: limit,
+        is_too_long: false,
+    };
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(&mut input));
     let result = LogSeed(&mut archive)
         .deserialize(&mut json)
         .and_then(|()| json.end());
@@ -43,7 +53,13 @@ pub(in crate::record) fn read_entries(input: impl Read) -> Vec<Result<Exchange, 
         .collect();
     if let Err(error) = result {
         let number = exchanges.len() as u64 + 1;
-        let what = if error.is_eof() || error.is_io() {
+        let what = if input.is_too_long {
+            format!(
+                "the archive is longer than {} MiB (unpacked), and no more of one is read; split it, or record or convert to \
+                 .jsonl or .gor, which may be of any length",
+                limit >> 20
+            )
+        } else if error.is_eof() || error.is_io() {
             format!("the archive is cut here: {error}")
         } else {
             format!("not an HTTP archive from here on: {error}")
@@ -51,6 +67,30 @@ pub(in crate::record) fn read_entries(input: impl Read) -> Vec<Result<Exchange, 
         exchanges.push(Err(Damage::in_entry(number, what)));
     }
     exchanges
+}
+
+/// Fails, rather than ends, behind so many bytes.
+struct Limited<R> {
+    input: R,
+    left: u64,
+    is_too_long: bool,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            self.is_too_long = self.input.read(&mut [0])? > 0;
+            return if self.is_too_long {
+                Err(io::Error::from(io::ErrorKind::FileTooLarge))
+            } else {
+                Ok(0)
+            };
+        }
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = self.input.read(&mut buffer[..most])?;
+        self.left -= read as u64;
+        Ok(read)
+    }
 }
 
 #[derive(Default)]
@@ -515,5 +555,32 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
             self.0.push(entry);
         }
         Ok(())
+    }
+}
+
+/// Longest archive, unpacked.
+const MAX_ARCHIVE: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_archive_that_is_too_long_the_first_entries_are_read() {
+        let entry = r#"{"request":{"method":"GET","url":"http://a/"}}"#;
+        let start = format!(r#"{{"log":{{"entries":[{entry},{entry},"#);
+        let endless = io::repeat(b' ');
+        let mut entries = read_at_most(1 << 20, start.as_bytes().chain(endless));
+        let said = entries.pop().unwrap().unwrap_err().to_string();
+        assert!(entries.len() == 2 && entries.iter().all(Result::is_ok));
+        assert!(
+            said.starts_with("entry 3: the archive is longer than 1 MiB (unpacked)"),
+            "{said}"
+        );
+        assert!(said.contains("convert to .jsonl or .gor"), "{said}");
+
+        let whole = format!(r#"{{"log":{{"entries":[{entry}]}}}}"#);
+        let exactly = read_at_most(whole.len() as u64, whole.as_bytes());
+        assert!(exactly.len() == 1 && exactly[0].is_ok());
     }
 }
