@@ -27,6 +27,7 @@ pub struct Lines<R> {
     line: Vec<u8>,
     number: u64,
     ended: bool,
+    max_line: u64,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -37,6 +38,7 @@ impl<R: BufRead> Lines<R> {
             line: Vec::new(),
             number: 0,
             ended: false,
+            max_line: MAX_LINE,
         }
     }
 
@@ -45,11 +47,19 @@ impl<R: BufRead> Lines<R> {
         while !self.ended {
             self.line.clear();
             let read = (&mut self.input)
-                .take(MAX_LINE)
+                .take(self.max_line)
                 .read_until(b'\n', &mut self.line);
             self.number += 1;
             match read {
                 Ok(0) => return None,
+                Ok(read) if read as u64 == self.max_line && !self.line.ends_with(b"\n") => {
+                    self.line = Vec::new();
+                    // An error comes again at the next line.
+                    let _ = self.input.skip_until(b'\n');
+                    let most = self.max_line >> 20;
+                    let what = format!("a line longer than {most} MiB; left out");
+                    return Some(Err(self.damage(what)));
+                }
                 Ok(_) if self.line.trim_ascii().is_empty() => continue,
                 Ok(_) => {}
                 Err(error) => {
@@ -387,5 +397,25 @@ fn hash(endpoints: &Endpoints) -> u64 {
     })
 }
 
-/// Longest line.
-const MAX_LINE: u64 = 512 << 20;
+/// Longest line: room for an exchange of the two longest bodies that a capture keeps unless told otherwise, in base64.
+const MAX_LINE: u64 = 192 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_line_that_is_too_long_the_next_is_read() {
+        let line = "{\"method\":\"GET\"}\n";
+        let long = " ".repeat(1 << 20);
+        let file = format!("{line}{long}x\n{line}{}\n{line}{long}", &long[1..]);
+        let mut lines = Lines::new(file.as_bytes());
+        lines.max_line = 1 << 20;
+        let read = std::iter::from_fn(|| lines.next_exchange());
+        let said: Vec<_> = read
+            .map(|it| it.err().map(|damage| damage.to_string()))
+            .collect();
+        let too_long = |line| Some(format!("line {line}: a line longer than 1 MiB; left out"));
+        assert_eq!(said, [None, too_long(2), None, None, too_long(6)]);
+    }
+}
