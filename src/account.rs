@@ -223,6 +223,8 @@ named_enum! {
         Filtered = "filtered",
         /// The grace period ended before its turn.
         Stopped = "stopped",
+        /// Sent, but the grace period ended before the answer came.
+        StoppedUnanswered = "stopped_unanswered",
         /// The breaker was open: the target had failed too often in a row.
         BreakerOpen = "breaker_open",
         /// A request that opens a tunnel (CONNECT): nothing to compare.
@@ -284,9 +286,10 @@ impl Reason {
             | ResponseTooLarge
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
-            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | Stopped | BreakerOpen
-            | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
-            | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
+            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | Stopped
+            | StoppedUnanswered | BreakerOpen | TunnelRequest | ResolveFailed | ConnectFailed
+            | ConnectTimeout | ConnectionLost | FirstByteTimeout | AnswerTimeout
+            | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
         }
     }

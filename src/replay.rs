@@ -54,8 +54,8 @@ use worker::Command;
 
 /// Sends requests to one target on threads of its own.
 ///
-/// Dropping it stops it at once: what waits or is under way is skipped as
-/// [`Reason::Stopped`](crate::account::Reason::Stopped).
+/// Dropping it stops it at once: what waits is skipped as [`Reason::Stopped`](crate::account::Reason::Stopped), what was
+/// sent fails as [`Reason::StoppedUnanswered`](crate::account::Reason::StoppedUnanswered).
 pub struct Engine {
     shared: Arc<Shared>,
     inboxes: Vec<mpsc::UnboundedSender<Vec<Command>>>,
@@ -108,8 +108,9 @@ impl Engine {
         }
     }
 
-    /// Takes no more requests, sends what waits until `grace` is over, skips the rest as
-    /// [`Reason::Stopped`](crate::account::Reason::Stopped), and returns the balanced account.
+    /// Takes no more requests, sends what waits until `grace` is over, and returns the balanced account. What was not
+    /// sent by then is skipped as [`Reason::Stopped`](crate::account::Reason::Stopped); what was sent and not answered
+    /// fails as [`Reason::StoppedUnanswered`](crate::account::Reason::StoppedUnanswered).
     ///
     /// Flush every [`Feeder`] before: what one still holds is settled, as stopped, only when it lets go.
     #[must_use]

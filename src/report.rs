@@ -49,7 +49,8 @@ pub const fn is_failure(reason: Reason) -> bool {
     use Reason::*;
     matches!(
         reason,
-        ResolveFailed
+        StoppedUnanswered
+            | ResolveFailed
             | ConnectFailed
             | ConnectTimeout
             | ConnectionLost

@@ -144,14 +144,15 @@ impl Stats {
 }
 
 /// One offered request on its way. Whatever happens to it, it is settled exactly once: whoever drops it unsettled has
-/// stopped.
+/// stopped. What the target may have by then is not said to be untried, lest somebody send it again.
 pub(super) struct Ticket {
     pub(super) request: Arc<Request>,
     pub(super) due: Instant,
     shared: Arc<Shared>,
     /// `None` once settled, and for those that never got in.
     permit: Option<Permit>,
-    is_late_noted: bool,
+    /// Whether the target may have some of it.
+    is_sent: bool,
     settled: bool,
 }
 
@@ -164,7 +165,7 @@ impl Ticket {
             due,
             shared,
             permit: None,
-            is_late_noted: false,
+            is_sent: false,
             settled: false,
         }
     }
@@ -175,8 +176,8 @@ impl Ticket {
     }
 
     /// Its first byte has just been written, the first time or again.
-    pub(super) fn note_lateness(&mut self, lateness: Duration) {
-        if !std::mem::replace(&mut self.is_late_noted, true) {
+    pub(super) fn note_sent(&mut self, lateness: Duration) {
+        if !std::mem::replace(&mut self.is_sent, true) {
             self.shared
                 .stats(|stats| stats.lateness.saturating_record(micros(lateness)));
         }
@@ -202,7 +203,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.finish(Outcome::Skipped(Reason::Stopped));
+        self.finish(if self.is_sent {
+            Outcome::Failed(Reason::StoppedUnanswered)
+        } else {
+            Outcome::Skipped(Reason::Stopped)
+        });
     }
 }
 

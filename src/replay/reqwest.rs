@@ -95,7 +95,8 @@ impl Sender for ReqwestSender {
         };
         let sent = Instant::now();
         let lateness = sent.saturating_duration_since(ticket.due);
-        ticket.note_lateness(lateness);
+        // When the client writes the first byte it does not say; from here on it may have.
+        ticket.note_sent(lateness);
         let head = timeout(
             deadlines.connect.saturating_add(deadlines.first_byte),
             self.client.execute(request),

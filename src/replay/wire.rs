@@ -291,7 +291,7 @@ impl Exchange<'_> {
                     if self.first_written.is_none() {
                         self.first_written = Some(now);
                         let lateness = now.saturating_duration_since(self.ticket.due);
-                        self.ticket.note_lateness(lateness);
+                        self.ticket.note_sent(lateness);
                     }
                     self.progress = now;
                     self.outgoing.advance(written);

@@ -195,7 +195,7 @@ impl Slots {
                 _ = stop.changed() => {}
             }
         }
-        // What the tasks hold settles itself as stopped.
+        // What the tasks hold settles itself.
         self.tasks.shutdown().await;
     }
 

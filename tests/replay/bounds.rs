@@ -1,15 +1,18 @@
 //! Queues, the schedule, and stopping: nothing grows without bound, nothing hangs, everything is accounted for.
 
+use std::io::Read;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use shadowtap::account::{Counter, Reason};
+use shadowtap::account::{Account, Counter, Reason};
 use shadowtap::exchange::Completeness;
-use shadowtap::replay::{Schedule, WhenFull};
+use shadowtap::replay::{Replay, Schedule, WhenFull};
 use shadowtap::time::Timestamp;
 
-use super::bench::{Act, Bench, LONG, OK, Target, get, request, skipped, until};
+use super::bench::{
+    Act, Bench, LONG, OK, Target, failed, get, listener, live, request, skipped, until,
+};
 use crate::support::rng::Rng;
 
 #[test]
@@ -58,7 +61,7 @@ fn live_a_full_queue_drops_the_newest_within_its_bounds() {
     let full = snapshot.account.dropped(Reason::QueueFull);
     assert!(full > 9_800, "{snapshot:?}");
     let end = bench.drain(Duration::ZERO);
-    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 10_000 - full);
+    assert_eq!(stopped(&end.snapshot.account), 10_000 - full);
 }
 
 #[test]
@@ -134,7 +137,53 @@ fn stopping_hangs_on_nothing() {
     }
     stopper.join().expect("no panic");
     let end = bench.finish();
-    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 6);
+    assert_eq!(stopped(&end.snapshot.account), 6);
+}
+
+/// All that the end of the grace period cost, sent or not.
+fn stopped(account: &Account) -> u64 {
+    account.dropped(Reason::Stopped) + account.dropped(Reason::StoppedUnanswered)
+}
+
+#[test]
+fn what_was_sent_before_the_grace_period_ended_is_not_said_to_be_untried() {
+    // Whoever sends the skipped ones again must not send these twice.
+    let (arrived, arrivals) = mpsc::channel();
+    let target = Target::start(move |_| {
+        let _ = arrived.send(());
+        Act::Hang
+    });
+    let mut bench = Bench::start(target.config(), |config| {
+        config.deadlines.first_byte = LONG;
+    });
+    bench.offer(1, b"POST /sent HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi");
+    bench.offer(1, &get("/behind"));
+    arrivals.recv_timeout(LONG).expect("a request");
+    let end = bench.drain(Duration::ZERO);
+    assert_eq!(end.snapshot.account.dropped(Reason::StoppedUnanswered), 1);
+    assert_eq!(end.snapshot.account.dropped(Reason::Stopped), 1);
+    for replay in &end.outcomes {
+        match replay.request.head.target() {
+            b"/sent" => assert_eq!(failed(replay), Reason::StoppedUnanswered),
+            _ => assert_eq!(skipped(replay), Reason::Stopped),
+        }
+    }
+}
+
+#[test]
+fn what_was_sent_in_part_when_the_grace_period_ended_is_not_said_to_be_untried() {
+    let listener = listener();
+    let address = listener.local_addr().expect("an address");
+    let mut bench = Bench::start(live(address), |config| {
+        config.deadlines.first_byte = LONG;
+    });
+    let body = vec![b'x'; 12 << 20];
+    let head = format!("PUT / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    bench.offer(1, &[head.as_bytes(), &body].concat());
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.read_exact(&mut [0]).expect("its first byte");
+    let end = bench.drain(Duration::ZERO);
+    assert_eq!(failed(&end.outcomes[0]), Reason::StoppedUnanswered);
 }
 
 #[test]
@@ -173,11 +222,14 @@ fn dropping_an_engine_settles_everything() {
     } = Bench::start(target.config(), |_| {});
     feeder.offer(Arc::new(request(1, 1, &get("/1"))));
     feeder.flush();
+    until(|| target.targets() == [["/1"]]);
     drop(engine);
     feeder.offer(Arc::new(request(2, 1, &get("/2"))));
     drop(feeder);
-    let reasons: Vec<Reason> = outcomes.iter().map(|replay| skipped(&replay)).collect();
-    assert_eq!(reasons, [Reason::Stopped, Reason::Stopped]);
+    let outcomes: Vec<Replay> = outcomes.iter().collect();
+    assert_eq!(outcomes.len(), 2);
+    assert_eq!(failed(&outcomes[0]), Reason::StoppedUnanswered);
+    assert_eq!(skipped(&outcomes[1]), Reason::Stopped);
 }
 
 #[test]

@@ -3,14 +3,15 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use shadowtap::account::Reason;
 use shadowtap::replay::{ReplayConfig, Tls};
 
 use super::bench::{Bench, LONG, OK, answered, failed, get, listener, request_length, text};
 
-#[test]
-fn an_https_target_is_sent_to() {
+/// Starts a server that gives `answer` to each request: its port, its certificate, and the requests.
+fn server(answer: &'static [u8]) -> (u16, Vec<u8>, mpsc::Receiver<Vec<u8>>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     let pem = certified.cert.pem().into_bytes();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -42,13 +43,19 @@ fn an_https_target_is_sent_to() {
                 if let Some(length) = request_length(&bytes) {
                     let message: Vec<u8> = bytes.drain(..length).collect();
                     let _ = sender.send(message);
-                    if stream.write_all(OK).is_err() {
+                    if stream.write_all(answer).is_err() {
                         break;
                     }
                 }
             }
         }
     });
+    (port, pem, seen)
+}
+
+#[test]
+fn an_https_target_is_sent_to() {
+    let (port, pem, seen) = server(OK);
     let target = format!("https://localhost:{port}/base");
     let config = ReplayConfig::live(target.parse().expect("a target"));
     let mut bench = Bench::start(config.clone(), |config| {
@@ -73,4 +80,20 @@ fn an_https_target_is_sent_to() {
     bench.offer(1, &get("/"));
     assert_eq!(failed(&bench.next()), Reason::ConnectFailed);
     bench.finish();
+}
+
+#[test]
+fn what_was_sent_before_the_grace_period_ended_is_not_said_to_be_untried() {
+    let (port, pem, seen) = server(b"");
+    let target = format!("https://localhost:{port}");
+    let config = ReplayConfig::live(target.parse().expect("a target"));
+    let mut bench = Bench::start(config, |config| {
+        config.tls = Tls::Authorities(pem);
+        config.deadlines.connect = LONG;
+        config.deadlines.first_byte = LONG;
+    });
+    bench.offer(1, &get("/"));
+    seen.recv_timeout(LONG).expect("a request");
+    let end = bench.drain(Duration::ZERO);
+    assert_eq!(failed(&end.outcomes[0]), Reason::StoppedUnanswered);
 }
