@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::outcome::Stats;
 use super::schedule::Pacer;
 use super::{BreakerState, Replay, ReplayConfig, Snapshot, TargetState};
-use crate::account::Account;
+use crate::account::{Account, Reason};
 use crate::time::Timestamp;
 
 /// Where each outcome goes; called on the thread that decided it.
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) out_of_ports: AtomicBool,
     pacer: Mutex<Pacer>,
     breaker: Mutex<Breaker>,
-    /// Why there was no connection the last time, for a person to read.
+    /// Why there was no connection, or no answer in time, the last time; for a person to read.
     trouble: Mutex<String>,
     stats: Mutex<Stats>,
 }
@@ -94,6 +94,11 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// Keeps that an answer did not come in time.
+    pub(super) fn note_late(&self, reason: Reason) {
+        *lock(&self.trouble) = reason.meaning().trim_end_matches('.').to_owned();
     }
 
     /// Keeps why there was no connection, and has the resolver asked again.

@@ -342,6 +342,9 @@ async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) 
             }
             Err(failure) => failure,
         };
+        if let Reason::FirstByteTimeout | Reason::AnswerTimeout = failure.reason {
+            shared.note_late(failure.reason);
+        }
         shared.with_breaker(|breaker| match failure.reason {
             Reason::ConnectFailed
             | Reason::ConnectTimeout

@@ -1,6 +1,7 @@
 //! Targets that are absent, slow, wrong or endless: each request lost to them has a name.
 
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::bench::{
     Act, Bench, LONG, OK, Target, answered, closed_port, failed, get, listener, live, skipped,
     until,
 };
+use crate::support::run::PROGRAM;
 
 #[test]
 fn what_a_target_does_wrong_has_a_name() {
@@ -181,6 +183,38 @@ fn a_dead_target_is_left_alone_and_found_again() {
     bench.offer(7, &get("/"));
     answered(bench.next());
     bench.finish();
+}
+
+#[test]
+fn why_a_target_is_left_alone_is_said() {
+    let target = Target::start(|_| Act::Hang);
+    // As many as it takes.
+    let mut recording = tempfile::Builder::new()
+        .suffix(".gor")
+        .tempfile()
+        .expect("a temporary file");
+    for n in 0..5 {
+        write!(
+            recording,
+            "1 {n:024} {n}\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\n🐵🙈🙉\n"
+        )
+        .expect("a temporary file");
+    }
+    let output = Command::new(PROGRAM)
+        .arg("replay")
+        .arg(recording.path())
+        .args(["--to", &format!("http://{}", target.address)])
+        .args(["--speed", "max", "--first-byte-timeout", "50ms"])
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said
+        .lines()
+        .find(|line| line.contains("the target keeps failing"))
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("did not begin to answer in time"), "{line}");
 }
 
 #[test]
