@@ -221,6 +221,12 @@ named_enum! {
         BodyTooLarge = "body_too_large",
         /// Not chosen by the user's filters.
         Filtered = "filtered",
+        /// Not in the sample that the user asked for.
+        SampledOut = "sampled_out",
+        /// Above the rate that the user allows the target.
+        RateLimited = "rate_limited",
+        /// What the user wants changed in it would not leave a request.
+        NotRewritable = "not_rewritable",
         /// The grace period ended before its turn.
         Stopped = "stopped",
         /// Sent, but the grace period ended before the answer came.
@@ -286,10 +292,10 @@ impl Reason {
             | ResponseTooLarge
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
-            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | Stopped
-            | StoppedUnanswered | BreakerOpen | TunnelRequest | ResolveFailed | ConnectFailed
-            | ConnectTimeout | ConnectionLost | FirstByteTimeout | AnswerTimeout
-            | AnswerMalformed | AnswerCut => Stage::Replay,
+            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | SampledOut | RateLimited
+            | NotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TunnelRequest
+            | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
+            | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
         }
     }
@@ -321,6 +327,8 @@ impl Reason {
                 | RequestUnconfirmed
                 | Marked
                 | Filtered
+                | SampledOut
+                | RateLimited
                 | TunnelRequest
         )
     }

@@ -4,6 +4,7 @@ pub mod convert;
 pub mod input;
 pub mod inspect;
 pub mod live;
+pub mod lookahead;
 pub mod losses;
 pub mod mirror;
 pub mod record;
@@ -13,6 +14,7 @@ pub mod signals;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -25,11 +27,13 @@ use crate::account::Account;
 use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::{Config, Job, LogFormat, Logging};
+use crate::exchange::Request;
 use crate::progress::Screen;
 use crate::record::rfc3339;
-use crate::replay::Snapshot;
+use crate::replay::{Feeder, Snapshot};
 use crate::report::{self, TargetSummary};
 use crate::time::Timestamp;
+use crate::traffic::Traffic;
 
 /// What a verb leaves behind.
 #[derive(Debug)]
@@ -188,6 +192,17 @@ fn stop_at_once(signal: &'static str) -> ! {
         "stopping at once: what was under way is not accounted for"
     );
     std::process::exit(1)
+}
+
+/// Offers `request`, which version 1 answered with `status`, to every engine as `traffic` has it.
+fn offer(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, feeders: &mut [Feeder]) {
+    let refusal = traffic.refusal(request, status);
+    for feeder in feeders {
+        match refusal {
+            None => feeder.offer(Arc::clone(request)),
+            Some(reason) => feeder.skip(Arc::clone(request), reason),
+        }
+    }
 }
 
 fn target_summary(name: String, snapshot: Snapshot) -> TargetSummary {

@@ -104,6 +104,7 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
             watch: Watch { ends, local: None },
             ..TapConfig::default()
         },
+        traffic: crate::traffic::Traffic::default(),
         targets: vec![ReplayConfig::live(target)],
         grace: GRACE,
         admin: None,

@@ -61,6 +61,7 @@
 //! | a reason for loss | [`account::Reason`]: the account, the metrics and the documentation follow |
 //! | a flag | the verb's file in [`cli`]; every flag has its environment variable |
 //! | how the stages of a verb are put together | [`app`] |
+//! | which requests are replayed, and what is changed in them | [`traffic`] |
 //! | how requests are sent | [`replay`] |
 //! | a file format | [`record`] for messages, [`capture::file`] for packets |
 
@@ -77,6 +78,8 @@ pub mod tap;
 pub mod tcp;
 #[deny(clippy::disallowed_types)]
 pub mod time;
+#[deny(clippy::disallowed_types)]
+pub mod traffic;
 #[deny(clippy::disallowed_types)]
 pub mod wire;
 

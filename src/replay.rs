@@ -40,15 +40,14 @@ use tokio::sync::mpsc;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use budget::WhenFull;
-pub use config::{
-    ConfigError, Deadlines, FieldName, HostPolicy, HostText, ReplayConfig, Tls, TracePolicy,
-};
+pub use config::{ConfigError, Deadlines, HostPolicy, HostText, ReplayConfig, Tls, TracePolicy};
 pub use feeder::Feeder;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
 pub use schedule::Schedule;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
 
 use crate::account::Account;
+pub use crate::http1::FieldName;
 use shared::{Shared, later};
 use worker::Command;
 

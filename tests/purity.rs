@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::support::run::in_root;
 
 /// The core modules, in pipeline order.
-const CORE: [&str; 7] = ["account", "exchange", "http1", "tap", "tcp", "time", "wire"];
+const CORE: [&str; 8] = [
+    "account", "exchange", "http1", "tap", "tcp", "time", "traffic", "wire",
+];
 
 /// What only the shell may use.
 const IMPURE: [&str; 14] = [

@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Feeder, Outcome, Replay, ReplayConfig, TargetState};
 use crate::tap::{Tap, Watch, WatchedEnd};
+use crate::traffic::Traffic;
 
 /// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
 #[derive(Clone, Copy, Debug)]
@@ -83,9 +84,10 @@ impl Mirror {
         let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
         let batches = worker.batches.clone();
         let observer = Arc::clone(observer);
+        let traffic = job.traffic.clone();
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, feeders, &observer))
+            .spawn(move || forward(&batches, feeders, &traffic, &observer))
             .context("starting a thread")?;
         Ok(Self {
             worker,
@@ -290,15 +292,18 @@ pub(super) fn start_engine(
 }
 
 /// Offers what the capture found to every engine, a batch at a time, until the capture ends.
-fn forward(batches: &Receiver<Batch>, mut feeders: Vec<Feeder>, observer: &Observer) {
+fn forward(
+    batches: &Receiver<Batch>,
+    mut feeders: Vec<Feeder>,
+    traffic: &Traffic,
+    observer: &Observer,
+) {
     for batch in batches {
         for event in batch {
             observer(Observation::Captured(&event));
             match event {
                 Event::Request(request) => {
-                    for feeder in &mut feeders {
-                        feeder.offer(Arc::clone(&request));
-                    }
+                    super::offer(&request, None, traffic, &mut feeders);
                 }
                 Event::Closed { connection } => {
                     for feeder in &mut feeders {

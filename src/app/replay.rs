@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::watch;
 
 use super::input::Input;
+use super::lookahead::{Ahead, Lookahead};
 use super::losses::LossWatch;
 use super::mirror::{Observer, start_engine};
 use super::signals::StopSignals;
@@ -16,10 +17,10 @@ use super::{Finished, stop_at_once};
 use crate::account::{Account, Counter};
 use crate::admin::Readiness;
 use crate::cli::replay::Job;
-use crate::exchange::Event;
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Feeder, TargetState};
+use crate::traffic::Traffic;
 
 /// Runs `shadowtap replay` to the end of the files, or until a signal.
 ///
@@ -57,6 +58,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     }
     drop(resolving);
 
+    let traffic = job.traffic;
     let mut progress = Progress::files(screen, input.size());
     let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
     let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
@@ -65,7 +67,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut open = Some(open);
     let reader = thread::Builder::new()
         .name("read".to_owned())
-        .spawn(move || feed(input, feeders, &stopped, &read))
+        .spawn(move || feed(input, feeders, &traffic, &stopped, &read))
         .context("starting a thread")?;
     let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
@@ -173,34 +175,33 @@ async fn resolve(name: &str, engine: &Engine) -> anyhow::Result<()> {
     }
 }
 
-/// Offers every request of `input` to every engine, when it is due, until the end or until `stopped` closes.
+/// Offers every request of `input` to every engine as `traffic` has it, when it is due, until the end or until `stopped` closes.
 fn feed(
     mut input: Input,
     mut feeders: Vec<Feeder>,
+    traffic: &Traffic,
     stopped: &Receiver<()>,
     publish: &watch::Sender<(Account, u64)>,
 ) -> (Account, anyhow::Result<()>) {
     let mut outcome = Ok(());
     let mut published = Instant::now();
+    let mut ahead = Lookahead::new(traffic.select.on_status().is_some());
     loop {
-        match input.next_event() {
-            Ok(Some(Event::Request(request))) => {
+        match ahead.next(&mut input) {
+            Ok(Some(Ahead::Request(request, status))) => {
                 if stopped
                     .try_recv()
                     .is_err_and(|error| error.is_disconnected())
                 {
                     break;
                 }
-                for feeder in &mut feeders {
-                    feeder.offer(Arc::clone(&request));
-                }
+                super::offer(&request, status, traffic, &mut feeders);
             }
-            Ok(Some(Event::Closed { connection })) => {
+            Ok(Some(Ahead::Closed(connection))) => {
                 for feeder in &mut feeders {
                     feeder.closed(connection);
                 }
             }
-            Ok(Some(_)) => {}
             Ok(None) => break,
             Err(error) => outcome = Err(error),
         }

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::options::{LiveFlags, ReplayFlags, RunFlags, TapFlags};
+use super::options::{LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
 use crate::replay::{ReplayConfig, Schedule, WhenFull};
 use crate::tap::{TapConfig, WatchedEnd};
+use crate::traffic::Traffic;
 
 /// Capture live and send each request to another version as well.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap mirror --port 8080 --to http://my-app-v2\n  \
     shadowtap mirror -i eth0 --port 10.0.0.5:8080 --to http://v2:8080 --admin 127.0.0.1:9100\n  \
-    shadowtap mirror --port 80,8080 --to https://staging.example.com --host target")]
+    shadowtap mirror --port 80,8080 --to https://staging.example.com --host target\n  \
+    shadowtap mirror --port 80 --to http://v2 --safe-only --except path:/admin/** --percent 10")]
 pub struct Flags {
     /// The port that version 1 listens on, on this machine; several for several, ADDRESS:PORT for one address.
     #[arg(
@@ -38,6 +40,9 @@ pub struct Flags {
     tap: TapFlags,
 
     #[command(flatten)]
+    select: SelectFlags,
+
+    #[command(flatten)]
     replay: ReplayFlags,
 
     #[command(flatten)]
@@ -51,6 +56,8 @@ pub struct Job {
     pub live: LiveConfig,
     /// How they become requests.
     pub tap: TapConfig,
+    /// Which requests are replayed, and how.
+    pub traffic: Traffic,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
     /// How long stopping may take.
@@ -64,6 +71,7 @@ impl Flags {
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
+            traffic: self.select.into_live_traffic()?,
             targets: self
                 .replay
                 .into_configs(Schedule::Immediately, WhenFull::DropNewest)?,

@@ -11,9 +11,10 @@ use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveC
 use crate::http1::MessageLimits;
 use crate::record::Format;
 use crate::replay::{
-    Deadlines, FieldName, HostPolicy, ReplayConfig, Schedule, Target, Tls, WhenFull,
+    Deadlines, FieldName, HostPolicy, ReplayConfig, Schedule, Target, Tls, TracePolicy, WhenFull,
 };
 use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
+use crate::traffic::{Percent, Rate, Rule, Sample, SampleBy, Selection, Traffic};
 use crate::wire::DecoderConfig;
 
 /// Where packets are captured.
@@ -165,6 +166,16 @@ pub struct ReplayFlags {
     )]
     host: HostPolicy,
 
+    /// What becomes of a request's place in a distributed trace (traceparent, tracestate): 'keep', 'drop', or 'child', a
+    /// span of the replay's own.
+    #[arg(
+        long,
+        value_name = "POLICY",
+        default_value = "keep",
+        env = "SHADOWTAP_TRACE"
+    )]
+    trace: TracePolicy,
+
     /// The header that marks what is sent, so that it is never taken for original traffic; 'none' marks nothing.
     #[arg(
         long,
@@ -193,6 +204,10 @@ pub struct ReplayFlags {
         env = "SHADOWTAP_MAX_BODY"
     )]
     max_body: Size,
+
+    /// So many requests reach a target a second, such as 200/s; those beyond it are counted and not sent.
+    #[arg(long, value_name = "RATE", env = "SHADOWTAP_LIMIT")]
+    limit: Option<Rate>,
 
     /// So many connections to a target at most.
     #[arg(
@@ -307,6 +322,8 @@ impl ReplayFlags {
             .into_iter()
             .map(|target| ReplayConfig {
                 host: self.host.clone(),
+                trace: self.trace,
+                limit: self.limit,
                 marker: self.marker.0.clone(),
                 replay_ambiguous: self.replay_ambiguous,
                 max_body: bytes(self.max_body),
@@ -327,6 +344,92 @@ impl ReplayFlags {
                 ..ReplayConfig::live(target)
             })
             .collect())
+    }
+}
+
+/// Which requests are replayed; `docs/filters.md` describes the rules.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Which requests")]
+pub struct SelectFlags {
+    /// Take requests that match this rule only; of several, all must match.
+    ///
+    /// method:GET,HEAD  path:/api/**  path~REGEX  host:*.example.com  header:NAME  header:NAME=VALUE  query:NAME=VALUE
+    /// cookie:NAME=VALUE  client:10.0.0.0/8  size:>1MiB  status:2xx. A comma separates alternatives, '*' is anything
+    /// (in a path, within a segment; '**' across them), '~' instead of ':' or '=' begins a regular expression.
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_ONLY"
+    )]
+    only: Vec<Rule>,
+
+    /// Leave out requests that match this rule, or any of several.
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_EXCEPT"
+    )]
+    except: Vec<Rule>,
+
+    /// Take requests with safe methods only: GET, HEAD, OPTIONS, TRACE.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_SAFE_ONLY"
+    )]
+    safe_only: bool,
+
+    /// Take so many percent of them.
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value = "100",
+        hide_default_value = true,
+        env = "SHADOWTAP_PERCENT"
+    )]
+    percent: Percent,
+
+    /// What a sample takes whole: request, connection, client, header:NAME or cookie:NAME.
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "connection",
+        env = "SHADOWTAP_SAMPLE_BY"
+    )]
+    sample_by: SampleBy,
+}
+
+impl SelectFlags {
+    /// The rules, where version 1's answer to a request is known before it is replayed.
+    #[must_use]
+    pub fn into_traffic(self) -> Traffic {
+        Traffic {
+            select: Selection {
+                only: self.only,
+                except: self.except,
+                safe_only: self.safe_only,
+            },
+            sample: Sample {
+                percent: self.percent,
+                by: self.sample_by,
+            },
+        }
+    }
+
+    /// The rules, where it is not.
+    pub fn into_live_traffic(self) -> Result<Traffic, Wrong> {
+        let traffic = self.into_traffic();
+        match traffic.select.on_status() {
+            None => Ok(traffic),
+            Some(rule) => Err(Wrong(format!(
+                "'{}': live, a request is sent before version 1 has answered it, so that its status is not known; \
+                 record the traffic and use this rule with replay",
+                rule.text()
+            ))),
+        }
     }
 }
 
@@ -395,5 +498,5 @@ fn marker(text: &str) -> Result<Marker, String> {
     }
     text.parse()
         .map(|name| Marker(Some(name)))
-        .map_err(|error: crate::replay::ConfigError| error.to_string())
+        .map_err(|error: crate::http1::FieldNameError| error.to_string())
 }

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::options::{ReplayFlags, RunFlags, TapFlags};
+use super::options::{ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
 use crate::replay::{ReplayConfig, Schedule, WhenFull};
 use crate::tap::{TapConfig, WatchedEnd};
+use crate::traffic::{Rate, Traffic};
 
 /// Send the requests in captures and recordings to a target.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap replay traffic.pcap --port 8080 --to http://v2\n  \
     shadowtap replay monday.pcap.gz tuesday.gor --to http://v2:8080 --speed 2\n  \
-    shadowtap replay - --to http://v2 --speed max # a capture on standard input")]
+    shadowtap replay - --to http://v2 --speed max # a capture on standard input\n  \
+    shadowtap replay traffic.gor --to http://v2 --only path:/api/** --except status:5xx --rate 500/s")]
 pub struct Flags {
     /// Files to read, merged by time: .pcap .pcapng .gor .jsonl .har, also gzipped; '-' is standard input.
     #[arg(value_name = "FILE", required = true)]
@@ -54,6 +56,19 @@ pub struct Flags {
     )]
     skip_idle: Option<Duration>,
 
+    /// So many a second evenly, such as 500/s, whatever the pauses of the original.
+    #[arg(
+        long,
+        value_name = "RATE",
+        conflicts_with_all = ["speed", "skip_idle"],
+        env = "SHADOWTAP_RATE",
+        help_heading = "Replay"
+    )]
+    rate: Option<Rate>,
+
+    #[command(flatten)]
+    select: SelectFlags,
+
     #[command(flatten)]
     replay: ReplayFlags,
 
@@ -71,6 +86,8 @@ pub struct Job {
     pub files: Vec<PathBuf>,
     /// How packets become requests.
     pub tap: TapConfig,
+    /// Which requests are replayed, and how.
+    pub traffic: Traffic,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
     /// How long stopping before the end may take.
@@ -81,9 +98,12 @@ pub struct Job {
 
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
-        let schedule = match self.speed {
-            Speed::Max => Schedule::Immediately,
-            Speed::Times(speed) => Schedule::Original {
+        let schedule = match (self.rate, self.speed) {
+            (Some(rate), _) => Schedule::Rate {
+                per_second: rate.per_second(),
+            },
+            (None, Speed::Max) => Schedule::Immediately,
+            (None, Speed::Times(speed)) => Schedule::Original {
                 speed,
                 skip_idle: self.skip_idle,
             },
@@ -91,6 +111,7 @@ impl Flags {
         Ok(Job {
             files: self.files,
             tap: self.tap.into_config(self.port),
+            traffic: self.select.into_traffic(),
             targets: self.replay.into_configs(schedule, WhenFull::Block)?,
             grace: self.run.grace,
             admin: self.run.admin,

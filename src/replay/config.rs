@@ -1,11 +1,12 @@
 //! What an engine is told once, legal by construction.
 
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::{BreakerConfig, Schedule, Target, WhenFull};
+use crate::http1::FieldName;
+use crate::traffic::Rate;
 
 /// Everything that an [`Engine`](super::Engine) is told.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct ReplayConfig {
     pub when_full: WhenFull,
     /// When requests leave.
     pub schedule: Schedule,
+    /// Requests beyond so many a second are skipped; `None` for no limit.
+    pub limit: Option<Rate>,
     /// When the target is left alone.
     pub breaker: BreakerConfig,
     /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped.
@@ -74,6 +77,7 @@ impl ReplayConfig {
             queue_bytes: 64 << 20,
             when_full: WhenFull::DropNewest,
             schedule: Schedule::Immediately,
+            limit: None,
             breaker: BreakerConfig::default(),
             patience: Duration::from_secs(30),
             retry_safe: 0,
@@ -195,43 +199,6 @@ impl FromStr for HostPolicy {
     }
 }
 
-/// A field name: a token (RFC 9110 §5.1).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FieldName(String);
-
-impl FieldName {
-    /// The name of the marker unless the user chose another: `Shadowtap`.
-    #[must_use]
-    pub fn marker() -> Self {
-        Self("Shadowtap".to_owned())
-    }
-
-    /// The name as written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for FieldName {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_token_byte =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if text.is_empty() || !text.bytes().all(is_token_byte) {
-            return Err(ConfigError::FieldName(text.to_owned()));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for FieldName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Whom an `https` target must convince of its identity.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Tls {
@@ -247,9 +214,6 @@ pub enum Tls {
 /// What is wrong with a setting as written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not a field name.
-    #[error("{0:?} is not a header name")]
-    FieldName(String),
     /// Not a trace policy.
     #[error("{0:?} is not keep, drop or child")]
     Trace(String),

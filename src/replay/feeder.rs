@@ -64,6 +64,9 @@ impl Feeder {
                 return ticket.settle(Outcome::Skipped(Reason::Stopped));
             }
         }
+        if !self.shared.is_within_limit(due.max(now)) {
+            return ticket.settle(Outcome::Skipped(Reason::RateLimited));
+        }
         let bytes = cost(&ticket.request);
         let permit = match (
             self.shared.budget.try_take(bytes),

@@ -4,13 +4,12 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
-use memchr::{memchr, memmem, memrchr};
 use smallvec::SmallVec;
 
 use super::feeder::spread;
 use super::{HostPolicy, ReplayConfig, TracePolicy};
 use crate::exchange::{ExchangeId, Request};
-use crate::http1::RequestHead;
+use crate::http1::{empty_line_begin, host_name_len, path_begin, range_of};
 
 /// What is changed in every request, made once.
 #[derive(Debug)]
@@ -193,22 +192,6 @@ impl Outgoing {
     }
 }
 
-/// Where the base path goes in a request target: before the path of its origin-form or absolute-form; nowhere in
-/// `*` and in an authority (RFC 9112 §3.2).
-pub(super) fn path_begin(target: &[u8]) -> Option<usize> {
-    if target.first() == Some(&b'/') {
-        return Some(0);
-    }
-    let authority = memmem::find(target, b"://")? + 3;
-    let is_path_begin = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
-    Some(
-        target[authority..]
-            .iter()
-            .position(is_path_begin)
-            .map_or(target.len(), |at| authority + at),
-    )
-}
-
 /// A `Host` value with `suffix` behind the name.
 pub(super) fn host_with_suffix(value: &[u8], suffix: &str) -> Vec<u8> {
     let (name, port) = value.split_at(host_name_len(value));
@@ -235,32 +218,11 @@ pub(super) fn child_of(traceparent: &[u8], exchange: ExchangeId) -> Option<Strin
 /// Where the parent id is in a `traceparent`.
 pub(super) const PARENT_ID: Range<usize> = 36..52;
 
-/// The length of the name in a `Host` value, without the port.
-fn host_name_len(value: &[u8]) -> usize {
-    let name = match memchr(b']', value) {
-        Some(bracket) if value.first() == Some(&b'[') => bracket,
-        _ => 0,
-    };
-    memchr(b':', &value[name..]).map_or(value.len(), |colon| name + colon)
-}
-
-/// Where `part`, a slice of the head, lies in it.
-fn range_of(head: &RequestHead, part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr() - head.bytes().as_ptr().addr();
-    start..start + part.len()
-}
-
-/// Where the empty line at the end of a head begins.
-fn empty_line_begin(head: &[u8]) -> usize {
-    let without_break = head.len().saturating_sub(1);
-    memrchr(b'\n', &head[..without_break]).map_or(0, |at| at + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::exchange::{Completeness, ConnectionId, Doubts, Endpoints, ExchangeId};
-    use crate::http1::{Body, Framing};
+    use crate::http1::{Body, Framing, RequestHead};
     use crate::time::Timestamp;
     use std::net::{Ipv4Addr, SocketAddr};
 
@@ -409,13 +371,6 @@ mod tests {
                 written(&request(&head, ""), &config, 1000),
                 format!("GET {expected} HTTP/1.1\r\n\r\n")
             );
-        }
-    }
-
-    #[test]
-    fn the_name_in_a_host_ends_before_the_port() {
-        for (value, len) in [("a", 1), ("a:1", 1), ("[::1]:80", 5), ("[::1]", 5), ("", 0)] {
-            assert_eq!(host_name_len(value.as_bytes()), len, "{value}");
         }
     }
 

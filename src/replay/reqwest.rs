@@ -24,12 +24,13 @@ use reqwest::{Body as RequestBody, Certificate, Client, Method, Url, Version};
 use tokio::time::{timeout, timeout_at};
 
 use super::outcome::Ticket;
-use super::outgoing::{PARENT_ID, child_of, host_with_suffix, path_begin};
+use super::outgoing::{PARENT_ID, child_of, host_with_suffix};
 use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
 use super::{Answer, HostPolicy, ReplayConfig, StartError, TargetState, Timings, Tls, TracePolicy};
 use crate::account::Reason;
 use crate::exchange::{Completeness, Doubts, Request, Response};
+use crate::http1::path_begin;
 use crate::http1::{Body, Framing, ResponseHead, unfold};
 
 /// Makes the client that the slots of one worker share.

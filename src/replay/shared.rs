@@ -13,6 +13,7 @@ use super::schedule::Pacer;
 use super::{BreakerState, Replay, ReplayConfig, Snapshot, TargetState};
 use crate::account::{Account, Reason};
 use crate::time::Timestamp;
+use crate::traffic::TokenBucket;
 
 /// Where each outcome goes; called on the thread that decided it.
 pub(super) type Sink = Box<dyn Fn(Replay) + Send + Sync>;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// The system once had no local port left for a connection to the target.
     pub(super) out_of_ports: AtomicBool,
     pacer: Mutex<Pacer>,
+    limit: Option<Mutex<TokenBucket>>,
+    started: Instant,
     breaker: Mutex<Breaker>,
     /// Why there was no connection, or no answer in time, the last time; for a person to read.
     trouble: Mutex<String>,
@@ -53,6 +56,8 @@ impl Shared {
             answer_bytes: AtomicUsize::new(0),
             out_of_ports: AtomicBool::new(false),
             pacer: Mutex::new(Pacer::new(config.schedule)),
+            limit: config.limit.map(|rate| Mutex::new(TokenBucket::new(rate))),
+            started: Instant::now(),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),
             trouble: Mutex::new(String::new()),
             stats: Mutex::new(Stats::new()),
@@ -68,6 +73,14 @@ impl Shared {
 
     pub(super) fn due(&self, captured: Timestamp, now: Instant) -> Instant {
         lock(&self.pacer).due(captured, now)
+    }
+
+    /// Whether the limit on requests a second lets one more through at `now`.
+    pub(super) fn is_within_limit(&self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.started);
+        self.limit
+            .as_ref()
+            .is_none_or(|bucket| lock(bucket).take(passed))
     }
 
     pub(super) fn may_send(&self) -> Permission {

@@ -1,0 +1,101 @@
+//! Requests of a file together with version 1's answers, in the order of the requests.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::input::Input;
+use crate::exchange::{ConnectionId, Event, ExchangeId, Request};
+
+/// What is replayed, and what version 1 answered to it, if that is known.
+pub enum Ahead {
+    /// A request and the status of its answer.
+    Request(Arc<Request>, Option<u16>),
+    /// A connection has ended.
+    Closed(ConnectionId),
+}
+
+/// Reads ahead of a request up to its answer, if answers are asked for at all.
+///
+/// Invariant: `waiting` holds the place, counted from the first event ever, of each request in `queue` whose answer is not
+/// known yet; `left` is how many events have left the queue.
+pub struct Lookahead {
+    answers: bool,
+    queue: VecDeque<Ahead>,
+    waiting: AHashMap<ExchangeId, usize>,
+    left: usize,
+    ended: bool,
+}
+
+impl Lookahead {
+    /// With `answers`, requests wait for theirs; without, they leave as they come.
+    #[must_use]
+    pub fn new(answers: bool) -> Self {
+        Self {
+            answers,
+            queue: VecDeque::new(),
+            waiting: AHashMap::new(),
+            left: 0,
+            ended: false,
+        }
+    }
+
+    /// The next one; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Input::next_event`].
+    pub fn next(&mut self, input: &mut Input) -> anyhow::Result<Option<Ahead>> {
+        loop {
+            if let Some(ahead) = self.take() {
+                return Ok(Some(ahead));
+            }
+            match input.next_event()? {
+                Some(event) => self.push(event),
+                None if self.ended => return Ok(None),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// The oldest, unless it has to wait.
+    fn take(&mut self) -> Option<Ahead> {
+        if let Ahead::Request(request, _) = self.queue.front()?
+            && self.waiting.contains_key(&request.id)
+        {
+            if !self.ended && self.queue.len() <= MOST_WAITING {
+                return None;
+            }
+            self.waiting.remove(&request.id);
+        }
+        self.left += 1;
+        self.queue.pop_front()
+    }
+
+    fn push(&mut self, event: Event) {
+        match event {
+            Event::Request(request) => {
+                if self.answers {
+                    self.waiting
+                        .insert(request.id, self.left + self.queue.len());
+                }
+                self.queue.push_back(Ahead::Request(request, None));
+            }
+            Event::Response { id, response } => {
+                if let Some(place) = self.waiting.remove(&id)
+                    && let Some(Ahead::Request(_, status)) = self.queue.get_mut(place - self.left)
+                {
+                    *status = Some(response.head.status());
+                }
+            }
+            Event::Unanswered { id } => {
+                self.waiting.remove(&id);
+            }
+            Event::Closed { connection } => self.queue.push_back(Ahead::Closed(connection)),
+            Event::Orphan { .. } => {}
+        }
+    }
+}
+
+/// More requests than this wait for no answer: the oldest goes without.
+const MOST_WAITING: usize = 1 << 16;
