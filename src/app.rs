@@ -196,11 +196,14 @@ fn stop_at_once(signal: &'static str) -> ! {
 
 /// Offers `request`, which version 1 answered with `status`, to every engine as `traffic` has it.
 fn offer(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, feeders: &mut [Feeder]) {
-    let refusal = traffic.refusal(request, status);
+    let rewritten = match traffic.refusal(request, status) {
+        None => traffic.rewritten(request),
+        Some(reason) => Err(reason),
+    };
     for feeder in feeders {
-        match refusal {
-            None => feeder.offer(Arc::clone(request)),
-            Some(reason) => feeder.skip(Arc::clone(request), reason),
+        match &rewritten {
+            Ok(request) => feeder.offer(Arc::clone(request)),
+            Err(reason) => feeder.skip(Arc::clone(request), *reason),
         }
     }
 }

@@ -8,15 +8,19 @@
 
 pub mod limit;
 mod pattern;
+pub mod rewrite;
 pub mod sample;
 pub mod select;
 mod values;
+
+use std::sync::Arc;
 
 use crate::account::Reason;
 use crate::exchange::Request;
 
 pub use limit::{Rate, TokenBucket};
 pub use pattern::RuleError;
+pub use rewrite::Rewrite;
 pub use sample::{Percent, Sample, SampleBy};
 pub use select::{Rule, Selection};
 pub use values::byte_size;
@@ -28,6 +32,8 @@ pub struct Traffic {
     pub select: Selection,
     /// How much of that.
     pub sample: Sample,
+    /// What is changed in it.
+    pub rewrite: Rewrite,
 }
 
 impl Traffic {
@@ -41,6 +47,24 @@ impl Traffic {
             return Some(Reason::SampledOut);
         }
         None
+    }
+
+    /// `request` as it is to be replayed.
+    ///
+    /// # Errors
+    /// That the rewriting would not leave a request.
+    pub fn rewritten(&self, request: &Arc<Request>) -> Result<Arc<Request>, Reason> {
+        if self.rewrite.is_nothing() {
+            return Ok(Arc::clone(request));
+        }
+        match self.rewrite.head(request) {
+            Ok(None) => Ok(Arc::clone(request)),
+            Ok(Some(head)) => Ok(Arc::new(Request {
+                head,
+                ..Request::clone(request)
+            })),
+            Err(_) => Err(Reason::NotRewritable),
+        }
     }
 }
 
@@ -99,6 +123,7 @@ pub(crate) mod tests {
                 percent: "0".parse().expect("a percentage"),
                 by: SampleBy::Request,
             },
+            ..Traffic::default()
         };
         let refusal = |head: &str| traffic.refusal(&request(head, ""), None);
         assert_eq!(refusal("GET / HTTP/1.1\r\n\r\n"), Some(Reason::Filtered));

@@ -17,6 +17,8 @@ mod fixtures;
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.
 mod replay;
+// Filters, samples and limits through the program.
+mod traffic;
 // Frames of every kind in files of every kind, down to the TCP segments.
 mod wire;
 // The core has no clock, sockets, threads or files, and its lints say so.

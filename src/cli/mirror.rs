@@ -71,7 +71,7 @@ impl Flags {
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
-            traffic: self.select.into_live_traffic()?,
+            traffic: self.select.into_live_traffic(&self.replay)?,
             targets: self
                 .replay
                 .into_configs(Schedule::Immediately, WhenFull::DropNewest)?,

@@ -111,7 +111,7 @@ impl Flags {
         Ok(Job {
             files: self.files,
             tap: self.tap.into_config(self.port),
-            traffic: self.select.into_traffic(),
+            traffic: self.select.into_traffic(&self.replay)?,
             targets: self.replay.into_configs(schedule, WhenFull::Block)?,
             grace: self.run.grace,
             admin: self.run.admin,
