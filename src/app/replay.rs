@@ -14,7 +14,7 @@ use super::losses::LossWatch;
 use super::mirror::{Observer, start_engine};
 use super::signals::StopSignals;
 use super::{Finished, stop_at_once};
-use crate::account::{Account, Counter};
+use crate::account::{Account, Counter, Reason, Stage};
 use crate::admin::Readiness;
 use crate::cli::replay::Job;
 use crate::metrics::Metrics;
@@ -133,12 +133,17 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
 /// A replay that found nothing to send is worth a word; one that nobody answered has failed.
 fn answered_at_all(account: &Account) -> anyhow::Result<()> {
     let offered = account.get(Counter::ReplaysOffered);
+    let by_choice: u64 = Reason::ALL
+        .iter()
+        .filter(|reason| reason.stage() == Stage::Replay && reason.intentional())
+        .map(|&reason| account.dropped(reason))
+        .sum();
     if offered == 0 {
         tracing::warn!(
             "there was no whole request to send; 'shadowtap inspect' shows what is in the files"
         );
-    } else if account.get(Counter::ReplaysAnswered) == 0 {
-        bail!("none of the {offered} requests was answered");
+    } else if account.get(Counter::ReplaysAnswered) == 0 && offered > by_choice {
+        bail!("none of the {} requests was answered", offered - by_choice);
     }
     Ok(())
 }
