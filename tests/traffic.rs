@@ -123,7 +123,17 @@ fn replay(more: &[&str]) -> Replayed {
     let file = recording(&directory);
     let (address, seen) = server();
     let target = format!("http://{address}");
+    // The connections come all at once: on a busy machine the kernel's queue for them overflows, and they ask again.
+    let patient = [
+        "--connect-timeout",
+        "60s",
+        "--first-byte-timeout",
+        "60s",
+        "--target-connections",
+        "16",
+    ];
     let plain = ["replay", file.to_str().expect("text"), "--to", &target];
+    let plain = [&plain[..], &patient].concat();
     let output = run(&[&plain[..], more].concat());
     let account = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{account}");
