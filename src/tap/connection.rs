@@ -448,7 +448,7 @@ impl Connection {
             Ok(Accepted::InOrder(range)) => {
                 sink.account.count(Counter::SegmentsData);
                 self.confirmed = true;
-                self.note_conflicts(direction, sink);
+                self.note_conflicts(sink);
                 let chunk = Chunk {
                     offset: start + range.start as u64,
                     boundary: range.start == 0,
@@ -459,7 +459,7 @@ impl Connection {
             }
             Ok(Accepted::Held) => {
                 sink.account.count(Counter::SegmentsData);
-                self.note_conflicts(direction, sink);
+                self.note_conflicts(sink);
             }
             Err(rejected) => sink.account.drop(match rejected {
                 Rejected::Duplicate => Reason::Duplicate,
@@ -469,13 +469,12 @@ impl Connection {
         }
     }
 
-    fn note_conflicts(&mut self, direction: usize, sink: &mut Sink<'_>) {
+    fn note_conflicts(&mut self, sink: &mut Sink<'_>) {
         let conflicts = self.streams[0].conflicts() + self.streams[1].conflicts();
         if conflicts > self.conflicts {
             sink.account
                 .add(Counter::Conflicts, conflicts - self.conflicts);
             self.conflicts = conflicts;
-            let _ = direction;
             self.dialogue.mark_conflict();
         }
     }
