@@ -69,6 +69,8 @@
 #[deny(clippy::disallowed_types)]
 pub mod account;
 #[deny(clippy::disallowed_types)]
+pub mod compare;
+#[deny(clippy::disallowed_types)]
 pub mod exchange;
 #[deny(clippy::disallowed_types)]
 pub mod http1;

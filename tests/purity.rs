@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::run::in_root;
 
-/// The core modules, in pipeline order.
-const CORE: [&str; 8] = [
-    "account", "exchange", "http1", "tap", "tcp", "time", "traffic", "wire",
+/// The core modules.
+const CORE: [&str; 9] = [
+    "account", "compare", "exchange", "http1", "tap", "tcp", "time", "traffic", "wire",
 ];
 
 /// What only the shell may use.
