@@ -57,6 +57,8 @@ named_enum! {
         Replay = "replay",
         /// A whole exchange or message, on its way into a recording.
         Record = "record",
+        /// A replayed request, on its way to being judged by both versions' answers.
+        Compare = "compare",
     }
 }
 
@@ -109,6 +111,10 @@ named_enum! {
         RecordsOffered = "records_offered",
         /// Messages or exchanges written.
         RecordsWritten = "records_written",
+        /// Requests that were replayed to the version that is judged.
+        ComparesOffered = "compares_offered",
+        /// Requests of which both versions' answers were compared and judged.
+        ComparesJudged = "compares_judged",
     }
 }
 
@@ -258,6 +264,23 @@ named_enum! {
         WriteFailed = "write_failed",
         /// Not whole, and the format has no way to say so.
         RecordIncomplete = "record_incomplete",
+
+        /// Version 1 closed the connection without an answer, or the capture ended before it.
+        Version1Unanswered = "version_1_unanswered",
+        /// Version 1's answer was not captured whole.
+        Version1Incomplete = "version_1_incomplete",
+        /// Version 1's answer can be read in more than one way.
+        Version1Ambiguous = "version_1_ambiguous",
+        /// Nothing was heard of version 1's answer in time.
+        Version1NotSeen = "version_1_not_seen",
+        /// Version 2's answer was larger than what is kept of one.
+        Version2TooLarge = "version_2_too_large",
+        /// Version 2 was not reached through no fault of its own: its name did not resolve, or the program stopped.
+        Version2NotReached = "version_2_not_reached",
+        /// An answer is larger than what is compared, its codings taken off.
+        ContentTooLarge = "content_too_large",
+        /// The memory bound for answers that wait for the other version's was reached.
+        CompareOverBudget = "compare_over_budget",
     }
 }
 
@@ -297,6 +320,10 @@ impl Reason {
             | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
+            Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
+            | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {
+                Stage::Compare
+            }
         }
     }
 
@@ -447,6 +474,11 @@ impl Account {
                 Stage::Record,
                 self.get(RecordsOffered),
                 self.get(RecordsWritten),
+            ),
+            (
+                Stage::Compare,
+                self.get(ComparesOffered),
+                self.get(ComparesJudged),
             ),
         ];
         for (stage, entered, left) in laws {

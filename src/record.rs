@@ -20,7 +20,6 @@ mod output;
 pub mod pcap;
 mod reader;
 mod rebuild;
-pub(crate) mod rfc3339;
 mod writer;
 
 use std::io;
@@ -30,6 +29,7 @@ pub use self::damage::Damage;
 pub use self::input::{Format, Input, detect};
 pub use self::reader::Reader;
 pub use self::writer::{Options, Writer};
+pub(crate) use crate::time::rfc3339;
 
 /// What is wrong with a recording as a whole.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@
 //! The core knows no clock: "now" is the capture time of the packet in hand, so that a file gives the same
 //! result at any speed and tests need no sleeps.
 
+pub(crate) mod rfc3339;
+
 use std::fmt;
 use std::time::Duration;
 

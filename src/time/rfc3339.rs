@@ -16,7 +16,7 @@ pub(crate) fn format(time: Timestamp) -> String {
 }
 
 /// Reads a moment with any number of fraction digits and any offset; `None` for anything else or before 1970.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
     let mut parts = date.split('-').map(digits);
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);

@@ -1,0 +1,311 @@
+//! Endpoints: requests that the same code serves, `GET /orders/{id}` rather than each path alone.
+
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ahash::AHashSet;
+
+use super::noise;
+use crate::exchange::Request;
+use crate::http1::path_begin;
+
+/// Names endpoints, so many of them and no more.
+#[derive(Debug)]
+pub struct Endpoints {
+    routes: Vec<Route>,
+    known: AHashSet<Arc<str>>,
+    most: usize,
+    other: Arc<str>,
+    /// For the name in hand.
+    name: String,
+}
+
+impl Endpoints {
+    /// Names at most `most` endpoints, those of `routes` as these have it; what comes after that is [`Self::OTHER`].
+    #[must_use]
+    pub fn new(routes: Vec<Route>, most: usize) -> Self {
+        Self {
+            routes,
+            known: AHashSet::new(),
+            most,
+            other: Self::OTHER.into(),
+            name: String::new(),
+        }
+    }
+
+    /// The endpoint of what comes when there are too many.
+    pub const OTHER: &str = "other";
+
+    /// The endpoint of `request`.
+    pub fn name(&mut self, request: &Request) -> Arc<str> {
+        let target = request.head.target();
+        let path = path_begin(target).map_or(target, |at| &target[at..]);
+        let path = path
+            .split(|byte| matches!(byte, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
+        self.name.clear();
+        push_printable(&mut self.name, request.head.method());
+        self.name.push(' ');
+        let method = request.head.method();
+        match self.routes.iter().find(|route| route.matches(method, path)) {
+            Some(route) => self.name.push_str(&route.path),
+            None => push_template(&mut self.name, path),
+        }
+        if let Some(known) = self.known.get(self.name.as_str()) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= self.most {
+            return Arc::clone(&self.other);
+        }
+        let name: Arc<str> = self.name.as_str().into();
+        self.known.insert(Arc::clone(&name));
+        name
+    }
+}
+
+/// Appends a path with placeholders for what is an identifier in it.
+fn push_template(out: &mut String, path: &[u8]) {
+    if path.is_empty() {
+        out.push('/');
+    }
+    let mut length = 0;
+    for (index, segment) in path.split(|&byte| byte == b'/').enumerate() {
+        if index > 0 {
+            out.push('/');
+        }
+        length += 1;
+        if length > MOST_SEGMENTS {
+            out.push('…');
+            return;
+        }
+        match std::str::from_utf8(segment) {
+            Ok(text) => match text.rsplit_once('.') {
+                // 17.json
+                Some((stem, extension))
+                    if (1..=5).contains(&extension.len())
+                        && !noise::is_identifier(extension)
+                        && !stem.contains('@')
+                        && placeholder(stem).is_some() =>
+                {
+                    out.push_str(placeholder(stem).unwrap_or_default());
+                    out.push('.');
+                    push_printable(out, extension.as_bytes());
+                }
+                _ => match placeholder(text) {
+                    Some(placeholder) => out.push_str(placeholder),
+                    None => push_printable(out, segment),
+                },
+            },
+            Err(_) => out.push_str("{id}"),
+        }
+    }
+}
+
+fn placeholder(segment: &str) -> Option<&'static str> {
+    if segment.is_empty() {
+        None
+    } else if noise::is_date(segment) {
+        Some("{date}")
+    } else if noise::is_identifier(segment)
+        || segment.len() > LONGEST_SEGMENT
+        || segment.contains('@')
+        || segment.contains("%40")
+    {
+        Some("{id}")
+    } else {
+        None
+    }
+}
+
+/// Appends bytes from the wire so that they cannot act on a terminal.
+fn push_printable(out: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte.is_ascii_graphic() {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+/// A template given by hand: `/shops/{shop}/items/{item}`, `GET /files/**`.
+///
+/// `{name}` and `*` are one segment, `**` at the end is the rest of the path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    method: Option<String>,
+    path: String,
+}
+
+/// What is wrong with a template.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "'{0}' is not a route such as /shops/{{shop}}/items/{{item}}, 'GET /orders/*' or /files/**"
+)]
+pub struct RouteError(String);
+
+impl FromStr for Route {
+    type Err = RouteError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || RouteError(text.to_owned());
+        let trimmed = text.trim();
+        let (method, path) = match trimmed.split_once(' ') {
+            Some((method, path)) => (Some(method.to_ascii_uppercase()), path.trim()),
+            None => (None, trimmed),
+        };
+        let is_well_formed = |segment: &str| {
+            !segment.contains(['{', '}'])
+                || segment.starts_with('{') && segment.ends_with('}') && segment.len() > 2
+        };
+        let rest_is_last = path.strip_suffix("**").unwrap_or(path);
+        if !path.starts_with('/')
+            || path.contains([' ', '?', '#'])
+            || rest_is_last.contains("**")
+            || !path.split('/').all(is_well_formed)
+        {
+            return Err(wrong());
+        }
+        Ok(Self {
+            method,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(method) = &self.method {
+            write!(f, "{method} ")?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+impl Route {
+    fn matches(&self, method: &[u8], path: &[u8]) -> bool {
+        if self
+            .method
+            .as_ref()
+            .is_some_and(|mine| mine.as_bytes() != method)
+        {
+            return false;
+        }
+        let mut segments = path.split(|&byte| byte == b'/');
+        for mine in self.path.split('/') {
+            if mine == "**" {
+                return true;
+            }
+            let Some(segment) = segments.next() else {
+                return false;
+            };
+            let is_any = mine == "*" || mine.starts_with('{');
+            if !(is_any && !segment.is_empty() || mine.as_bytes() == segment) {
+                return false;
+            }
+        }
+        segments.next().is_none()
+    }
+}
+
+/// Longer segments are identifiers.
+const LONGEST_SEGMENT: usize = 64;
+
+/// Paths are named up to so many segments.
+const MOST_SEGMENTS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::request;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn named(endpoints: &mut Endpoints, line: &str) -> String {
+        endpoints
+            .name(&request(&format!("{line} HTTP/1.1\r\n\r\n"), ""))
+            .to_string()
+    }
+
+    #[test]
+    fn identifiers_become_placeholders() {
+        let mut endpoints = Endpoints::new(Vec::new(), 100);
+        for (line, name) in [
+            ("GET /", "GET /"),
+            ("GET /orders/17", "GET /orders/{id}"),
+            ("GET /orders/17?x=1", "GET /orders/{id}"),
+            (
+                "DELETE /orders/6b5cbf0e-5fd4-4a4e-8b8e-8b1bc1d9d9a1/items/3",
+                "DELETE /orders/{id}/items/{id}",
+            ),
+            (
+                "GET /files/d41d8cd98f00b204e9800998ecf8427e",
+                "GET /files/{id}",
+            ),
+            ("GET /days/2026-11-22", "GET /days/{date}"),
+            ("GET /u/01KAQH8Y6G0000000000000000", "GET /u/{id}"),
+            ("GET /items/17.json", "GET /items/{id}.json"),
+            ("GET /app.v2.js", "GET /app.v2.js"),
+            ("GET /api/v2/users/a@example.com", "GET /api/v2/users/{id}"),
+            ("GET http://shop:80/orders/17", "GET /orders/{id}"),
+            ("GET http://shop", "GET /"),
+            ("OPTIONS *", "OPTIONS *"),
+            ("GET /a//b/", "GET /a//b/"),
+        ] {
+            assert_eq!(named(&mut endpoints, line), name);
+        }
+    }
+
+    #[test]
+    fn routes_by_hand() {
+        let routes = ["/shops/{shop}/items/{item}", "get /files/**", "/x/*"]
+            .map(|route| route.parse().unwrap())
+            .to_vec();
+        let mut endpoints = Endpoints::new(routes, 100);
+        for (line, name) in [
+            (
+                "GET /shops/berlin/items/tea",
+                "GET /shops/{shop}/items/{item}",
+            ),
+            (
+                "PUT /shops/berlin/items/tea",
+                "PUT /shops/{shop}/items/{item}",
+            ),
+            ("GET /shops/berlin/items", "GET /shops/berlin/items"),
+            ("GET /files/a/b/c", "GET /files/**"),
+            ("PUT /files/a/b/c", "PUT /files/a/b/c"),
+            ("GET /x/y", "GET /x/*"),
+            ("GET /x/", "GET /x/"),
+        ] {
+            assert_eq!(named(&mut endpoints, line), name);
+        }
+        for wrong in ["", "orders", "/a b", "/{a", "/**/b", "/a?b", "/{}"] {
+            assert!(wrong.parse::<Route>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bounded() {
+        let mut endpoints = Endpoints::new(Vec::new(), 3);
+        for index in 0..10 {
+            let name = named(
+                &mut endpoints,
+                &format!("GET /page-{}", char::from(b'a' + index)),
+            );
+            assert_eq!(name == Endpoints::OTHER, index >= 3, "{name}");
+        }
+        assert_eq!(named(&mut endpoints, "GET /page-a"), "GET /page-a");
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_printable_and_short(path in "/[a-z0-9/{}%.@\u{e9}-]{0,300}") {
+            let mut endpoints = Endpoints::new(Vec::new(), 3);
+            let name = named(&mut endpoints, &format!("GET {}", path.replace(' ', "")));
+            prop_assert!(name.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '…'));
+            prop_assert!(name.len() <= 5 + MOST_SEGMENTS * (LONGEST_SEGMENT + 2) * 3);
+        }
+    }
+}
