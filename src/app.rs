@@ -194,16 +194,30 @@ fn stop_at_once(signal: &'static str) -> ! {
     std::process::exit(1)
 }
 
-/// Offers `request`, which version 1 answered with `status`, to every engine as `traffic` has it.
-fn offer(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, feeders: &mut [Feeder]) {
-    let rewritten = match traffic.refusal(request, status) {
-        None => traffic.rewritten(request),
-        Some(reason) => Err(reason),
-    };
-    for feeder in feeders {
-        match &rewritten {
-            Ok(request) => feeder.offer(Arc::clone(request)),
-            Err(reason) => feeder.skip(Arc::clone(request), *reason),
+/// Offers `request`, which version 1 answered with `status`, to every engine that it is for, as `traffic` has it.
+/// `captured` is its place in the schedule.
+fn offer(
+    request: &Arc<Request>,
+    status: Option<u16>,
+    captured: Timestamp,
+    traffic: &Traffic,
+    feeders: &mut [Feeder],
+) {
+    let dealt_to = traffic.dealt_to(request, feeders.len());
+    let mut rewritten = None;
+    for (target, feeder) in feeders.iter_mut().enumerate() {
+        if dealt_to.is_some_and(|dealt_to| dealt_to != target) {
+            continue;
+        }
+        let offered = match traffic.refusal(request, status, target) {
+            None => rewritten
+                .get_or_insert_with(|| traffic.rewritten(request))
+                .clone(),
+            Some(reason) => Err(reason),
+        };
+        match offered {
+            Ok(request) => feeder.offer_at(request, captured),
+            Err(reason) => feeder.skip(Arc::clone(request), reason),
         }
     }
 }

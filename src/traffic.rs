@@ -1,7 +1,8 @@
 //! What of the traffic is replayed, how much of it, and changed how: pure functions of a request.
 //!
 //! ```text
-//!  request ─► select: --only, --except, --safe-only ─► sample: --percent ─► rewrite ─► the engine of each target
+//!  request ─► split ─► select: --only, --except, --safe-only ─► sample: --percent ─► rewrite ─► the engine
+//!            └─ for each target ────────────────────────────────────────────────┘            └─ of each target
 //! ```
 //!
 //! Selecting and sampling look at the request as it was captured. `docs/filters.md` describes what may be written.
@@ -11,6 +12,7 @@ mod pattern;
 pub mod rewrite;
 pub mod sample;
 pub mod select;
+pub mod share;
 mod values;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub use pattern::RuleError;
 pub use rewrite::Rewrite;
 pub use sample::{Percent, Sample, SampleBy};
 pub use select::{Rule, Selection};
+pub use share::Share;
 pub use values::byte_size;
 
 /// Everything that was asked about which requests are replayed, and how.
@@ -34,19 +37,44 @@ pub struct Traffic {
     pub sample: Sample,
     /// What is changed in it.
     pub rewrite: Rewrite,
+    /// What each target gets of it, in the order of the targets; one that is not here gets everything.
+    pub shares: Vec<Share>,
+    /// Whether each request goes to one of the targets, and not to all: what [`Sample::by`] keeps together goes to one.
+    pub split: bool,
 }
 
 impl Traffic {
-    /// Why `request` is not replayed, if it is not. `status` is version 1's answer to it, where that is known.
+    /// Which of so many targets `request` is for; `None` when it is for all of them.
     #[must_use]
-    pub fn refusal(&self, request: &Request, status: Option<u16>) -> Option<Reason> {
-        if !self.select.takes(request, status) {
+    pub fn dealt_to(&self, request: &Request, targets: usize) -> Option<usize> {
+        (self.split && targets > 0).then(|| self.sample.by.deal(request, targets))
+    }
+
+    /// Why `request` is not replayed to that target, if it is not. `status` is version 1's answer to it, where that is
+    /// known.
+    #[must_use]
+    pub fn refusal(&self, request: &Request, status: Option<u16>, target: usize) -> Option<Reason> {
+        let share = self.shares.get(target);
+        let takes = |selection: &Selection| selection.takes(request, status);
+        if !takes(&self.select) || !share.is_none_or(|share| takes(&share.select)) {
             return Some(Reason::Filtered);
         }
-        if !self.sample.takes(request) {
+        let percent = share.and_then(|share| share.percent);
+        if !self
+            .sample
+            .by
+            .takes(request, percent.unwrap_or(self.sample.percent))
+        {
             return Some(Reason::SampledOut);
         }
         None
+    }
+
+    /// The first rule that asks for version 1's answer, if there is one.
+    #[must_use]
+    pub fn on_status(&self) -> Option<&Rule> {
+        let shares = self.shares.iter().find_map(Share::on_status);
+        self.select.on_status().or(shares)
     }
 
     /// `request` as it is to be replayed.
@@ -109,7 +137,7 @@ pub(crate) mod tests {
     #[test]
     fn nothing_asked_everything_replayed() {
         let request = request("GET / HTTP/1.1\r\n\r\n", "");
-        assert_eq!(Traffic::default().refusal(&request, None), None);
+        assert_eq!(Traffic::default().refusal(&request, None, 0), None);
     }
 
     #[test]
@@ -125,8 +153,74 @@ pub(crate) mod tests {
             },
             ..Traffic::default()
         };
-        let refusal = |head: &str| traffic.refusal(&request(head, ""), None);
+        let refusal = |head: &str| traffic.refusal(&request(head, ""), None, 0);
         assert_eq!(refusal("GET / HTTP/1.1\r\n\r\n"), Some(Reason::Filtered));
         assert_eq!(refusal("PUT / HTTP/1.1\r\n\r\n"), Some(Reason::SampledOut));
+    }
+
+    #[test]
+    fn each_target_has_its_own_rules_beside_those_for_all() {
+        let traffic = Traffic {
+            select: Selection {
+                except: vec!["path:/no".parse().expect("a rule")],
+                ..Selection::default()
+            },
+            sample: Sample {
+                percent: "0".parse().expect("a percentage"),
+                ..Sample::default()
+            },
+            shares: vec![
+                "only=method:PUT percent=100".parse().expect("a share"),
+                "percent=100 except=status:5xx".parse().expect("a share"),
+            ],
+            ..Traffic::default()
+        };
+        assert!(traffic.on_status().is_some());
+        for (line, expected) in [
+            (
+                "GET /",
+                [Some(Reason::Filtered), None, Some(Reason::SampledOut)],
+            ),
+            ("PUT /", [None, None, Some(Reason::SampledOut)]),
+            ("PUT /no", [Some(Reason::Filtered); 3]),
+        ] {
+            let request = request(&format!("{line} HTTP/1.1\r\n\r\n"), "");
+            for (target, expected) in expected.into_iter().enumerate() {
+                assert_eq!(
+                    traffic.refusal(&request, Some(200), target),
+                    expected,
+                    "{line} {target}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_is_dealt_to_one_target_evenly_and_whatever_the_percentage() {
+        let traffic = Traffic {
+            split: true,
+            ..Traffic::default()
+        };
+        let mut dealt = [0; 3];
+        let mut both = 0;
+        for port in 0..3000 {
+            let mut request = request("GET / HTTP/1.1\r\n\r\n", "");
+            request.endpoints.client.set_port(10_000 + port);
+            let target = traffic.dealt_to(&request, 3).expect("dealt");
+            dealt[target] += 1;
+            request.first_byte = Timestamp::from_nanos(7);
+            assert_eq!(traffic.dealt_to(&request, 3), Some(target));
+            let half = "50".parse().expect("a percentage");
+            both += usize::from(target == 0 && traffic.sample.by.takes(&request, half));
+        }
+        assert!(
+            dealt.iter().all(|&count| (900..1100).contains(&count)),
+            "{dealt:?}"
+        );
+        assert!((430..570).contains(&both), "half of a third: {both}");
+        assert_eq!(
+            Traffic::default().dealt_to(&request("GET / HTTP/1.1\r\n\r\n", ""), 3),
+            None
+        );
     }
 }

@@ -67,6 +67,27 @@ fn recording(directory: &tempfile::TempDir) -> PathBuf {
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
+/// The connections come all at once: on a busy machine the kernel's queue for them overflows, and they ask again.
+const PATIENT: [&str; 6] = [
+    "--connect-timeout",
+    "60s",
+    "--first-byte-timeout",
+    "60s",
+    "--target-connections",
+    "16",
+];
+
+/// The numbers of the requests that arrived, in order.
+fn numbers(heads: &[String]) -> Vec<usize> {
+    let number = |head: &String| {
+        let target = head.split_whitespace().nth(1)?;
+        target.strip_prefix('/')?.parse().ok()
+    };
+    let mut numbers: Vec<usize> = heads.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 struct Replayed {
     heads: Vec<String>,
     account: String,
@@ -75,19 +96,7 @@ struct Replayed {
 impl Replayed {
     /// The numbers of the requests that arrived, in order.
     fn numbers(&self) -> Vec<usize> {
-        let mut numbers: Vec<usize> = self
-            .heads
-            .iter()
-            .filter_map(|head| {
-                head.split_whitespace()
-                    .nth(1)?
-                    .strip_prefix('/')?
-                    .parse()
-                    .ok()
-            })
-            .collect();
-        numbers.sort_unstable();
-        numbers
+        numbers(&self.heads)
     }
 
     /// How many the account says were skipped for `reason`.
@@ -123,17 +132,8 @@ fn replay(more: &[&str]) -> Replayed {
     let file = recording(&directory);
     let (address, seen) = server();
     let target = format!("http://{address}");
-    // The connections come all at once: on a busy machine the kernel's queue for them overflows, and they ask again.
-    let patient = [
-        "--connect-timeout",
-        "60s",
-        "--first-byte-timeout",
-        "60s",
-        "--target-connections",
-        "16",
-    ];
     let plain = ["replay", file.to_str().expect("text"), "--to", &target];
-    let plain = [&plain[..], &patient].concat();
+    let plain = [&plain[..], &PATIENT].concat();
     let output = run(&[&plain[..], more].concat());
     let account = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{account}");
@@ -190,6 +190,66 @@ fn a_rate_sends_everything() {
     assert_eq!(replay(&["--rate", "5000/s"]).numbers().len(), 200);
 }
 
+/// Replays the recording to two targets, with what is behind the address of each; what each got.
+fn replay_to_two(options: [&str; 2], more: &[&str]) -> [Vec<usize>; 2] {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = recording(&directory);
+    let servers = [server(), server()];
+    let targets = [0, 1].map(|n| format!("http://{}{}", servers[n].0, options[n]));
+    let mut flags = vec!["replay", file.to_str().expect("text"), "--speed", "max"];
+    flags.extend(["--to", &targets[0], "--to", &targets[1]]);
+    flags.extend(PATIENT);
+    let output = run(&[&flags[..], more].concat());
+    let account = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{account}");
+    assert!(!account.contains("bug in shadowtap"), "{account}");
+    servers.map(|(_, seen)| numbers(&seen.lock().expect("no panic")))
+}
+
+#[test]
+fn each_of_several_targets_gets_everything_unless_told_otherwise() {
+    let all: Vec<usize> = (0..200).collect();
+    let both = replay_to_two(["", ""], &[]);
+    assert_eq!(both, [all.clone(), all.clone()]);
+
+    let [whole, part] = replay_to_two(
+        [
+            " percent=100",
+            " only=path:/1?,/2? except=path~[05]$ except=status:5xx",
+        ],
+        &["--percent", "30", "--except", "path:/7,/11"],
+    );
+    let expected: Vec<usize> = (0..200).filter(|&n| n != 7 && n != 11).collect();
+    assert_eq!(whole, expected);
+    let may = |n: &usize| (10..30).contains(n) && !n.is_multiple_of(5) && *n != 11;
+    assert!(
+        !part.is_empty() && part.len() < 15 && part.iter().all(may),
+        "{part:?}"
+    );
+
+    let [whole, limited] = replay_to_two(["", " limit=10/h"], &[]);
+    assert_eq!((whole, limited), (all, vec![0]));
+}
+
+#[test]
+fn targets_may_share_the_requests_out() {
+    let [one, two] = replay_to_two(["", ""], &["--split"]);
+    assert!(one.len() > 60 && two.len() > 60, "{one:?} {two:?}");
+    let mut all = [&one[..], &two].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..200).collect::<Vec<_>>());
+    assert_eq!(
+        [one, two],
+        replay_to_two(["", ""], &["--split"]),
+        "the same every time"
+    );
+    let clients = replay_to_two(["", ""], &["--split", "--sample-by", "client"]);
+    assert!(
+        clients.iter().all(|numbers| numbers.len() % 50 == 0),
+        "{clients:?}"
+    );
+}
+
 #[test]
 fn traces_are_kept_dropped_or_continued() {
     let with = |policy: &str| replay(&["--speed", "max", "--trace", policy, "--only", "path:/7"]);
@@ -221,6 +281,8 @@ fn wrong_rules_are_wrong_usage_and_shown() {
         (["--limit", "fast"], &["fast", "200/s"]),
         (["--rate", "0/s"], &["0/s", "above 0"]),
         (["--trace", "new"], &["new", "child"]),
+        (["--to", "http://v2"], &["http://v2 is there twice"]),
+        (["--to", "http://a percnt=5"], &["percnt=5", "percent=P"]),
     ] {
         let output = replay(flags);
         let said = String::from_utf8_lossy(&output.stderr);

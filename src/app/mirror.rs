@@ -80,7 +80,11 @@ impl Mirror {
         let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
         let mut tap = Tap::new(job.tap.clone());
         tap.set_local(local_addresses().context("listing local addresses")?);
-        let dropped = WhenDropped::Replays(engines.len() as u64);
+        let dropped = WhenDropped::Replays(if job.traffic.split {
+            1
+        } else {
+            engines.len() as u64
+        });
         let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
         let batches = worker.batches.clone();
         let observer = Arc::clone(observer);
@@ -303,7 +307,7 @@ fn forward(
             observer(Observation::Captured(&event));
             match event {
                 Event::Request(request) => {
-                    super::offer(&request, None, traffic, &mut feeders);
+                    super::offer(&request, None, request.last_byte, traffic, &mut feeders);
                 }
                 Event::Closed { connection } => {
                     for feeder in &mut feeders {

@@ -190,7 +190,7 @@ fn feed(
 ) -> (Account, anyhow::Result<()>) {
     let mut outcome = Ok(());
     let mut published = Instant::now();
-    let mut ahead = Lookahead::new(traffic.select.on_status().is_some());
+    let mut ahead = Lookahead::new(traffic.on_status().is_some());
     loop {
         match ahead.next(&mut input) {
             Ok(Some(Ahead::Request(request, status))) => {
@@ -200,7 +200,7 @@ fn feed(
                 {
                     break;
                 }
-                super::offer(&request, status, traffic, &mut feeders);
+                super::offer(&request, status, request.last_byte, traffic, &mut feeders);
             }
             Ok(Some(Ahead::Closed(connection))) => {
                 for feeder in &mut feeders {

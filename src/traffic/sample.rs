@@ -26,29 +26,42 @@ impl Sample {
     /// Whether `request` is in it.
     #[must_use]
     pub fn takes(&self, request: &Request) -> bool {
-        self.percent.is_all() || u128::from(self.hash(request)) < self.percent.threshold()
+        self.by.takes(request, self.percent)
+    }
+}
+
+impl SampleBy {
+    /// Whether `request` is in a sample of so many percent.
+    pub(super) fn takes(&self, request: &Request, percent: Percent) -> bool {
+        percent.is_all() || u128::from(self.hash(request, Fnv1a::new(SAMPLE))) < percent.threshold()
     }
 
-    fn hash(&self, request: &Request) -> u64 {
+    /// Which of so many it goes to: evenly, and whatever the sample.
+    pub(super) fn deal(&self, request: &Request, among: usize) -> usize {
+        let hash = self.hash(request, Fnv1a::new(SPLIT));
+        let place = (u128::from(hash) * among as u128) >> 64;
+        usize::try_from(place).unwrap_or(0)
+    }
+
+    fn hash(&self, request: &Request, hash: Fnv1a) -> u64 {
         let fields = request.head.fields();
-        let hash = Fnv1a::new();
-        match &self.by {
-            SampleBy::Request => hash
+        match self {
+            Self::Request => hash
                 .address(request.endpoints.client)
                 .write(&request.first_byte.as_nanos().to_be_bytes())
                 .write(request.head.bytes())
                 .finish(),
-            SampleBy::Connection => of_connection(request),
-            SampleBy::Client => hash.ip(request.endpoints.client.ip()).finish(),
-            SampleBy::Header(name) => match fields.get(name.as_str()) {
+            Self::Connection => of_connection(request, hash),
+            Self::Client => hash.ip(request.endpoints.client.ip()).finish(),
+            Self::Header(name) => match fields.get(name.as_str()) {
                 Some(value) => hash.write(value).finish(),
-                None => of_connection(request),
+                None => of_connection(request, hash),
             },
-            SampleBy::Cookie(name) => {
+            Self::Cookie(name) => {
                 let named = |&(cookie, _): &(&[u8], &[u8])| cookie == name.as_str().as_bytes();
                 match cookies(fields).find(named) {
                     Some((_, value)) => hash.write(value).finish(),
-                    None => of_connection(request),
+                    None => of_connection(request, hash),
                 }
             }
         }
@@ -56,18 +69,17 @@ impl Sample {
 }
 
 /// Both ends, or the connection's number where a recording does not know them.
-fn of_connection(request: &Request) -> u64 {
+fn of_connection(request: &Request, hash: Fnv1a) -> u64 {
     let ends = request.endpoints;
     if ends.client.ip().is_unspecified() || ends.client.port() == 0 {
-        return Fnv1a::new()
-            .write(&request.connection.0.to_be_bytes())
-            .finish();
+        return hash.write(&request.connection.0.to_be_bytes()).finish();
     }
-    Fnv1a::new()
-        .address(ends.client)
-        .address(ends.server)
-        .finish()
+    hash.address(ends.client).address(ends.server).finish()
 }
+
+/// What the hashes begin with: which requests are taken, and where they go, are independent of each other.
+const SAMPLE: &[u8] = b"shadowtap sample 1";
+const SPLIT: &[u8] = b"shadowtap split 1";
 
 /// What is hashed: requests that share it are taken together or not at all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -148,8 +160,8 @@ impl FromStr for Percent {
 struct Fnv1a(u64);
 
 impl Fnv1a {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325).write(b"shadowtap sample 1")
+    fn new(begin: &[u8]) -> Self {
+        Self(0xcbf2_9ce4_8422_2325).write(begin)
     }
 
     fn write(self, bytes: &[u8]) -> Self {
@@ -249,7 +261,11 @@ mod tests {
     #[test]
     fn the_hash_is_fixed() {
         let head = "GET / HTTP/1.1\r\nX-User: u1\r\nCookie: sid=u1\r\n\r\n";
-        let hash = |by| sample("50", by).hash(&request(head, ""));
+        let hash = |by| {
+            sample("50", by)
+                .by
+                .hash(&request(head, ""), Fnv1a::new(SAMPLE))
+        };
         assert_eq!(hash("header:X-USER"), HASH_OF_U1);
         assert_eq!(hash("cookie:sid"), HASH_OF_U1);
         assert_eq!(hash("header:x-none"), hash("connection"));

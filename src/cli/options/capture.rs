@@ -1,0 +1,137 @@
+//! Where messages come from: the network and files, and how packets become messages.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+
+use super::{Size, Wrong, size};
+use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
+use crate::http1::MessageLimits;
+use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
+use crate::wire::DecoderConfig;
+
+/// Where packets are captured.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Capture")]
+pub struct LiveFlags {
+    /// The network interface; 'any' is all of them.
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = ANY_INTERFACE,
+        env = "SHADOWTAP_INTERFACE"
+    )]
+    interface: String,
+
+    /// Narrow what is captured by a filter in tcpdump's language, such as 'net 10.0.0.0/8'.
+    #[arg(long, value_name = "EXPRESSION", env = "SHADOWTAP_FILTER")]
+    filter: Option<String>,
+
+    /// The kernel's buffer for packets that were not read yet.
+    #[arg(
+        short = 'B',
+        long,
+        value_name = "SIZE",
+        default_value_t = Size(u64::from(DEFAULT_BUFFER)),
+        value_parser = size,
+        env = "SHADOWTAP_BUFFER"
+    )]
+    buffer: Size,
+
+    /// How many bytes of each packet are captured; large segments are longer than any MTU.
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        default_value_t = DEFAULT_SNAPLEN,
+        value_parser = clap::value_parser!(u32).range(64..=262_144),
+        env = "SHADOWTAP_SNAPLEN"
+    )]
+    snaplen: u32,
+}
+
+impl LiveFlags {
+    /// The configuration for capturing `ends`.
+    pub fn into_config(self, ends: Vec<WatchedEnd>) -> Result<LiveConfig, Wrong> {
+        let buffer = i32::try_from(self.buffer.0)
+            .ok()
+            .and_then(|buffer| u32::try_from(buffer).ok())
+            .filter(|&buffer| buffer >= 1 << 20)
+            .ok_or_else(|| Wrong("--buffer: between 1MiB and 2047MiB".to_owned()))?;
+        Ok(LiveConfig {
+            interface: self.interface,
+            ends,
+            filter: self.filter.filter(|filter| !filter.trim().is_empty()),
+            buffer,
+            snaplen: self.snaplen,
+        })
+    }
+}
+
+/// Bounds on what is held in memory, and what the decoder should know.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reassembly")]
+pub struct TapFlags {
+    /// The largest message body that is kept; a request with a longer one is counted and not replayed.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value_t = Size(Limits::default().message.body as u64),
+        value_parser = size,
+        env = "SHADOWTAP_MAX_MESSAGE"
+    )]
+    max_message: Size,
+
+    /// Memory for the connections being put together; beyond it the idlest is given up, and that is counted.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value_t = Size(Limits::default().memory as u64),
+        value_parser = size,
+        env = "SHADOWTAP_MEMORY"
+    )]
+    memory: Size,
+
+    /// How many connections are followed at a time.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = NonZeroUsize::new(Limits::default().connections).unwrap_or(NonZeroUsize::MIN),
+        env = "SHADOWTAP_MAX_CONNECTIONS"
+    )]
+    max_connections: NonZeroUsize,
+
+    /// UDP ports that carry VXLAN.
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        default_values_t = DecoderConfig::default().vxlan_ports,
+        env = "SHADOWTAP_VXLAN_PORT"
+    )]
+    vxlan_port: Vec<u16>,
+}
+
+impl TapFlags {
+    /// The configuration for watching `ends`.
+    pub fn into_config(self, ends: Vec<WatchedEnd>) -> TapConfig {
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        TapConfig {
+            watch: Watch { ends, local: None },
+            limits: Limits {
+                message: MessageLimits {
+                    body: bytes(self.max_message),
+                    ..MessageLimits::default()
+                },
+                memory: bytes(self.memory),
+                connections: self.max_connections.get(),
+                ..Limits::default()
+            },
+            decoder: DecoderConfig {
+                vxlan_ports: self.vxlan_port,
+                ..DecoderConfig::default()
+            },
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Which requests are replayed, and what is changed in them.
+
+use clap::{ArgAction, Args, builder::BoolishValueParser};
+
+use super::{ReplayFlags, Wrong};
+use crate::replay::FieldName;
+use crate::traffic::rewrite::{
+    self, Field, HostSubstitution, PathSubstitution, QueryName, QueryPair,
+};
+use crate::traffic::{Percent, Rewrite, Rule, Sample, SampleBy, Selection, Traffic};
+
+/// Which requests are replayed; `docs/filters.md` describes the rules.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Which requests")]
+pub struct SelectFlags {
+    /// Take requests that match this rule only; of several, all must match.
+    ///
+    /// method:GET,HEAD  path:/api/**  path~REGEX  host:*.example.com  header:NAME  header:NAME=VALUE  query:NAME=VALUE
+    /// cookie:NAME=VALUE  client:10.0.0.0/8  size:>1MiB  status:2xx. A comma separates alternatives, '*' is anything
+    /// (in a path, within a segment; '**' across them), '~' instead of ':' or '=' begins a regular expression.
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_ONLY"
+    )]
+    only: Vec<Rule>,
+
+    /// Leave out requests that match this rule, or any of several.
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_EXCEPT"
+    )]
+    except: Vec<Rule>,
+
+    /// Take requests with safe methods only: GET, HEAD, OPTIONS, TRACE.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_SAFE_ONLY"
+    )]
+    safe_only: bool,
+
+    /// Take so many percent of them.
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value = "100",
+        hide_default_value = true,
+        env = "SHADOWTAP_PERCENT"
+    )]
+    percent: Percent,
+
+    /// What a sample takes whole: request, connection, client, header:NAME or cookie:NAME.
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "connection",
+        env = "SHADOWTAP_SAMPLE_BY"
+    )]
+    sample_by: SampleBy,
+
+    #[command(flatten)]
+    rewrite: RewriteFlags,
+}
+
+impl SelectFlags {
+    /// The rules, where version 1's answer to a request is known before it is replayed.
+    pub fn into_traffic(self, replay: &ReplayFlags) -> Result<Traffic, Wrong> {
+        self.rewrite.check_marker(replay.marker())?;
+        Ok(Traffic {
+            select: Selection {
+                only: self.only,
+                except: self.except,
+                safe_only: self.safe_only,
+            },
+            sample: Sample {
+                percent: self.percent,
+                by: self.sample_by,
+            },
+            rewrite: self.rewrite.into_rewrite(),
+            shares: replay.shares(),
+            split: replay.split(),
+        })
+    }
+
+    /// The rules, where it is not.
+    pub fn into_live_traffic(self, replay: &ReplayFlags) -> Result<Traffic, Wrong> {
+        let traffic = self.into_traffic(replay)?;
+        match traffic.on_status() {
+            None => Ok(traffic),
+            Some(rule) => Err(Wrong(format!(
+                "'{}': live, a request is sent before version 1 has answered it, so that its status is not known; \
+                 record the traffic and use this rule with replay",
+                rule.text()
+            ))),
+        }
+    }
+}
+
+/// What is changed in requests before they are sent; `docs/filters.md` says how.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What is changed in them")]
+pub struct RewriteFlags {
+    /// Set this field: the first of that name keeps its place, others of that name are taken out.
+    #[arg(
+        long,
+        value_name = "NAME: VALUE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_SET_HEADER"
+    )]
+    set_header: Vec<Field>,
+
+    /// Add this field behind all others.
+    #[arg(
+        long,
+        value_name = "NAME: VALUE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_ADD_HEADER"
+    )]
+    add_header: Vec<Field>,
+
+    /// Take out all fields of this name.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = '\n',
+        value_parser = rewrite::changeable,
+        env = "SHADOWTAP_REMOVE_HEADER"
+    )]
+    remove_header: Vec<FieldName>,
+
+    /// Replace what matches in the path; $1 is what the first group matched.
+    #[arg(
+        long,
+        value_name = "REGEX=>TEXT",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REWRITE_PATH"
+    )]
+    rewrite_path: Vec<PathSubstitution>,
+
+    /// Replace what matches in the host, before --host is applied.
+    #[arg(
+        long,
+        value_name = "REGEX=>TEXT",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REWRITE_HOST"
+    )]
+    rewrite_host: Vec<HostSubstitution>,
+
+    /// Set this query parameter.
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_SET_QUERY"
+    )]
+    set_query: Vec<QueryPair>,
+
+    /// Take this query parameter out.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REMOVE_QUERY"
+    )]
+    remove_query: Vec<QueryName>,
+}
+
+impl RewriteFlags {
+    fn into_rewrite(self) -> Rewrite {
+        Rewrite {
+            path: self.rewrite_path,
+            remove_query: self.remove_query,
+            set_query: self.set_query,
+            host: self.rewrite_host,
+            remove_header: self.remove_header,
+            set_header: self.set_header,
+            add_header: self.add_header,
+        }
+    }
+
+    /// The marker is what keeps replays from being replayed: only its own flag changes it.
+    fn check_marker(&self, marker: Option<&FieldName>) -> Result<(), Wrong> {
+        let fields = self.set_header.iter().chain(&self.add_header);
+        let mut names = self.remove_header.iter().chain(fields.map(Field::name));
+        match marker {
+            Some(marker) if names.any(|name| marker.is(name.as_str().as_bytes())) => Err(Wrong(
+                format!("{marker} marks what is sent; --marker changes it, not a rule"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
