@@ -155,6 +155,8 @@ named_enum! {
         OutOfWindow = "out_of_window",
         /// Data without the ACK flag: the receiver drops it (RFC 9293 §3.10.7.4).
         NoAckFlag = "no_ack_flag",
+        /// It acknowledges bytes that were never sent: the receiver drops it (RFC 9293 §3.10.7.4, RFC 5961 §5).
+        AcksUnsent = "acks_unsent",
         /// Data with SYN inside an established connection: the receiver drops it (RFC 5961 §4).
         UnexpectedSyn = "unexpected_syn",
         /// A timestamp far in the past: the receiver drops it (RFC 7323 §5, PAWS).
@@ -295,10 +297,9 @@ impl Reason {
             | FragmentMerged | FragmentIncomplete | FragmentOverlap | FragmentOverBudget => {
                 Stage::Packet
             }
-            NotWatched | Duplicate | OutOfWindow | NoAckFlag | UnexpectedSyn | OldTimestamp
-            | UnexpectedMd5 | AfterClose | SynDataRefused | NotHttp | SegmentOverBudget => {
-                Stage::Segment
-            }
+            NotWatched | Duplicate | OutOfWindow | NoAckFlag | AcksUnsent | UnexpectedSyn
+            | OldTimestamp | UnexpectedMd5 | AfterClose | SynDataRefused | NotHttp
+            | SegmentOverBudget => Stage::Segment,
             Finished | Reset | Idle | Replaced | Evicted | CaptureEnded => Stage::Connection,
             RequestGap
             | RequestCutByClose
@@ -340,6 +341,7 @@ impl Reason {
                 | NotWatched
                 | Duplicate
                 | NoAckFlag
+                | AcksUnsent
                 | UnexpectedSyn
                 | OldTimestamp
                 | UnexpectedMd5

@@ -1,6 +1,8 @@
 //! One TCP connection: what its receivers accept, in which order, and when it is over.
 
+mod claim;
 mod handshake;
+mod kept;
 mod reset;
 
 use std::collections::VecDeque;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use self::claim::Claim;
 use self::handshake::MAX_BEFORE;
 use self::reset::Suspended;
 use super::dialogue::Dialogue;
@@ -38,6 +41,8 @@ pub(super) struct Connection {
     alone: bool,
     /// A reset was seen that the receiver may not have taken.
     suspended: Option<Suspended>,
+    /// For each sender, a segment whose acknowledgement is not believed yet.
+    claims: [Option<Box<Claim>>; 2],
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -54,6 +59,8 @@ struct SideState {
     isn: Option<u32>,
     /// Whether any segment of this direction was captured.
     seen: bool,
+    /// How far it has sent, as its segments and two agreeing acknowledgements show.
+    sent: u64,
     /// The acknowledgement number that it sent last.
     last_ack: Option<u32>,
     /// The timestamp that PAWS compares with.
@@ -102,6 +109,7 @@ impl Connection {
             initiator: None,
             alone,
             suspended: None,
+            claims: [None, None],
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             last_seen: Timestamp::ZERO,
@@ -138,11 +146,13 @@ impl Connection {
             .suspended
             .as_ref()
             .map_or(0, |suspended| suspended.bytes);
+        let claims = self.claims.iter().flatten();
         std::mem::size_of::<Self>()
             + self.streams[0].memory()
             + self.streams[1].memory()
             + self.dialogue.memory()
             + suspended
+            + claims.map(|claim| claim.memory()).sum::<usize>()
             + self.waiting_bytes
     }
 
@@ -193,18 +203,11 @@ impl Connection {
             count_unread(segment, reason, sink);
             return None;
         }
-        self.anchor(direction, segment);
-        let peer = self.acknowledge(direction, segment, now, sink);
-        self.payload(direction, segment, peer, sink);
-        if segment.flags.has(TcpFlags::FIN)
-            && let Some(offset) = self.streams[direction].offset_of(segment.seq)
-        {
-            // `payload` has moved the stream on, not the meaning of sequence numbers.
-            let length = segment.payload.len() as u64 + u64::from(segment.cut);
-            self.streams[direction].close_at(offset + length);
+        if !self.believes(direction, segment, now, sink) {
+            return None;
         }
-        self.read(direction, sink);
-        self.read_waiting(sink);
+        self.accept(direction, segment, now, sink);
+        self.settle_claims(now, sink);
         for sender in [direction, 1 - direction] {
             if let Some(at) = self.streams[sender].take_due_reset() {
                 return Some(self.suspend(sender, at, now));
@@ -215,6 +218,33 @@ impl Connection {
             return None;
         }
         self.timer_needed(direction)
+    }
+
+    /// Reads a segment that its receiver takes.
+    fn accept(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) {
+        self.anchor(direction, segment);
+        let peer = self.acknowledge(direction, segment, now, sink);
+        self.payload(direction, segment, peer, sink);
+        if let Some(start) = self.streams[direction].offset_of(segment.seq) {
+            // `payload` has moved the stream on, not the meaning of sequence numbers.
+            let end = start + segment.payload.len() as u64 + u64::from(segment.cut);
+            let fin = segment.flags.has(TcpFlags::FIN);
+            if fin {
+                self.streams[direction].close_at(end);
+            }
+            let side = &mut self.sides[direction];
+            if self.streams[direction].is_in_window(end) {
+                side.sent = side.sent.max(end + u64::from(fin));
+            }
+        }
+        self.read(direction, sink);
+        self.read_waiting(sink);
     }
 
     /// Looks at the holes again after a timer; returns whether there is still one to wait at.
@@ -259,15 +289,12 @@ impl Connection {
         if self.closed {
             return;
         }
+        self.believe_claims(sink);
         self.closed = true;
         let ending = match self.suspended.take() {
             Some(suspended) => {
-                for (_, segment, payload) in &suspended.segments {
-                    let segment = Segment {
-                        payload,
-                        ..*segment
-                    };
-                    count_unread(&segment, Reason::AfterClose, sink);
+                for (_, kept) in &suspended.segments {
+                    count_unread(&kept.as_segment(), Reason::AfterClose, sink);
                 }
                 Ending::Reset
             }

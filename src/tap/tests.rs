@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Limits;
 use super::connections::Connections;
-use crate::account::Reason;
+use crate::account::{Counter, Reason};
 use crate::exchange::{Event, Request};
 use crate::tap::Watch;
 use crate::time::Timestamp;
@@ -119,4 +119,112 @@ fn empty_lines_before_anything_else_cost_nothing() {
     assert!(connections.memory < 10_000);
     connections.segment(&sent(50_001, 1001, DATA, b"GET /last HTTP/1.1\r\n\r\n"));
     assert_eq!(targets(&requests(&mut connections)), [b"/last"]);
+}
+
+#[test]
+fn a_segment_that_acknowledges_what_was_never_sent_is_dropped_as_its_receiver_drops_it() {
+    // One byte beyond, far beyond, and before the first byte; with the server's stream untouched and not.
+    for answered_before in [false, true] {
+        for beyond in [1, 100_000, i32::MAX as u32, 0_u32.wrapping_sub(70_000)] {
+            let mut connections = connected();
+            let (mut seq, mut ack) = (1, 1001);
+            if answered_before {
+                let first: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+                connections.segment(&sent(seq, ack, DATA, first));
+                seq += first.len() as u32;
+                connections.segment(&answered(ack, seq, DATA, OK));
+                ack += OK.len() as u32;
+            }
+            let forged = ack.wrapping_add(beyond);
+            let evil: &[u8] = b"GET /evil HTTP/1.1\r\n\r\n";
+            connections.segment(&sent(seq, forged, DATA, evil));
+            let good: &[u8] = b"GET /good HTTP/1.1\r\n\r\n";
+            connections.segment(&sent(seq, ack, DATA, good));
+            seq += good.len() as u32;
+            connections.segment(&answered(ack, seq, DATA, OK));
+            connections.segment(&sent(seq, ack + OK.len() as u32, TcpFlags::ACK, b""));
+            let seen = requests(&mut connections);
+            assert_eq!(targets(&seen).last(), Some(&&b"/good"[..]), "{beyond}");
+            assert_eq!(seen.len(), 1 + usize::from(answered_before));
+            assert_eq!(connections.account.dropped(Reason::AcksUnsent), 1);
+            assert_eq!(connections.account.get(Counter::Gaps), 0);
+        }
+    }
+}
+
+#[test]
+fn a_forged_acknowledgement_alone_makes_no_hole() {
+    let mut connections = connected();
+    let at = |milliseconds: u64, segment: Segment<'static>| Segment {
+        time: Timestamp::from_nanos(milliseconds * 1_000_000),
+        ..segment
+    };
+    let first: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 8\r\n\r\nhalf";
+    let seq = 1 + first.len() as u32;
+    connections.segment(&at(10, sent(1, 1001, DATA, first)));
+    connections.segment(&at(20, answered(1001, seq + 5000, TcpFlags::ACK, b"")));
+    // The clock of the packets goes on, long beyond every grace.
+    connections.segment(&at(5000, answered(1001, seq, TcpFlags::ACK, b"")));
+    connections.segment(&at(5010, sent(seq, 1001, DATA, b"rest")));
+    connections.segment(&at(5020, answered(1001, seq + 4, DATA, OK)));
+    let seen = requests(&mut connections);
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].completeness.is_whole());
+    assert_eq!(connections.account.get(Counter::Gaps), 0);
+}
+
+#[test]
+fn what_the_capture_lost_is_no_forgery() {
+    let first: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    let second: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
+    let (length, answer) = (first.len() as u32, OK.len() as u32);
+    // What shows that the first answer was sent: the next one, an empty segment, a second acknowledgement, or nothing.
+    let ack = 1001 + answer;
+    let witnesses = [
+        vec![answered(ack, 1 + 2 * length, DATA, OK)],
+        vec![answered(ack, 1 + 2 * length, TcpFlags::ACK, b"")],
+        vec![sent(1 + 2 * length, ack, TcpFlags::ACK, b"")],
+        vec![],
+    ];
+    for witness in witnesses {
+        let mut connections = connected();
+        connections.segment(&sent(1, 1001, DATA, first));
+        connections.segment(&sent(1 + length, ack, DATA, second));
+        for segment in &witness {
+            connections.segment(segment);
+        }
+        if !witness.is_empty() {
+            let requests = |event: &&Event| matches!(event, Event::Request(_));
+            assert_eq!(connections.events.iter().filter(requests).count(), 2);
+        }
+        let seen = requests(&mut connections);
+        assert_eq!(targets(&seen), [b"/1", b"/2"]);
+        assert_eq!(connections.account.dropped(Reason::AcksUnsent), 0);
+    }
+}
+
+#[test]
+fn an_answer_that_is_captured_before_its_request_waits_for_it() {
+    let mut connections = connected();
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    let seq = 1 + get.len() as u32;
+    connections.segment(&answered(1001, seq, DATA, OK));
+    connections.segment(&answered(
+        1001 + OK.len() as u32,
+        seq,
+        TcpFlags::FIN | TcpFlags::ACK,
+        b"",
+    ));
+    connections.segment(&sent(1, 1001, DATA, get));
+    connections.finish();
+    let kinds: Vec<&str> = connections
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Request(_) => "request",
+            Event::Response { .. } => "response",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["request", "response", "other"]);
 }

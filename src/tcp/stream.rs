@@ -210,6 +210,12 @@ impl Stream {
         self.next.max(held).max(self.fin.unwrap_or(0))
     }
 
+    /// Whether the receiver could take bytes up to that offset.
+    #[must_use]
+    pub fn is_in_window(&self, end: u64) -> bool {
+        end <= self.next + self.limits.window
+    }
+
     /// Whether the end was handed out.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -246,7 +252,7 @@ impl Stream {
         if self.ended || self.fin == Some(self.next) {
             return Err(Rejected::AfterEnd);
         }
-        if end > self.next + self.limits.window {
+        if !self.is_in_window(end) {
             return Err(Rejected::OutOfWindow);
         }
         if start <= self.next {
@@ -265,7 +271,7 @@ impl Stream {
 
     /// Notes that the sender closed its direction at that offset.
     pub fn close_at(&mut self, offset: u64) {
-        let in_window = offset >= self.next && offset <= self.next + self.limits.window;
+        let in_window = offset >= self.next && self.is_in_window(offset);
         if in_window && self.highest() <= offset && !self.ended {
             self.fin = Some(offset);
         }
@@ -277,10 +283,7 @@ impl Stream {
         if offset == self.next && self.held.is_empty() {
             return true;
         }
-        if offset > self.next
-            && offset <= self.next + self.limits.window
-            && offset >= self.highest()
-        {
+        if offset > self.next && self.is_in_window(offset) && offset >= self.highest() {
             self.reset = Some(offset);
         }
         false
@@ -293,7 +296,7 @@ impl Stream {
 
     /// Notes how far the peer has acknowledged this stream.
     pub fn acknowledge(&mut self, offset: u64, now: Timestamp) {
-        if offset > self.acked && offset <= self.next + self.limits.window {
+        if offset > self.acked && self.is_in_window(offset) {
             self.acked = offset;
         }
         // An acknowledged FIN counts one sequence number beyond the last byte.

@@ -1,7 +1,6 @@
 //! What a reset means: the end, unless the receiver shows that it refused it.
 
-use bytes::Bytes;
-
+use super::kept::Kept;
 use super::{Connection, Timer, count_unread};
 use crate::account::Reason;
 use crate::tap::{Ending, Sink};
@@ -15,7 +14,7 @@ pub(super) struct Suspended {
     pub(super) direction: usize,
     pub(super) at: u64,
     pub(super) since: Timestamp,
-    pub(super) segments: Vec<(usize, Segment<'static>, Bytes)>,
+    pub(super) segments: Vec<(usize, Kept)>,
     pub(super) bytes: usize,
 }
 
@@ -77,12 +76,8 @@ impl Connection {
         if went_on {
             let kept = std::mem::take(&mut suspended.segments);
             self.suspended = None;
-            for (direction, segment, payload) in &kept {
-                let segment = Segment {
-                    payload,
-                    ..*segment
-                };
-                self.segment(*direction, &segment, now, sink);
+            for (direction, kept) in &kept {
+                self.segment(*direction, &kept.as_segment(), now, sink);
             }
             self.segment(direction, segment, now, sink);
         } else if suspended.bytes + segment.payload.len() > MAX_SUSPENDED
@@ -91,42 +86,9 @@ impl Connection {
         {
             count_unread(segment, Reason::AfterClose, sink);
         } else {
-            let payload = Bytes::copy_from_slice(segment.payload);
-            suspended.bytes += payload.len() + std::mem::size_of::<Segment<'_>>();
-            let Segment {
-                time,
-                path,
-                source,
-                destination,
-                seq,
-                ack,
-                flags,
-                window,
-                ..
-            } = *segment;
-            let Segment {
-                urgent,
-                timestamps,
-                signed,
-                cut,
-                ..
-            } = *segment;
-            let head = Segment {
-                time,
-                path,
-                source,
-                destination,
-                seq,
-                ack,
-                flags,
-                window,
-                urgent,
-                timestamps,
-                signed,
-                cut,
-                payload: &[],
-            };
-            suspended.segments.push((direction, head, payload));
+            let kept = Kept::of(segment);
+            suspended.bytes += kept.memory();
+            suspended.segments.push((direction, kept));
         }
     }
 }
