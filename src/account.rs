@@ -59,6 +59,12 @@ named_enum! {
         Record = "record",
         /// A replayed request, on its way to being judged by both versions' answers.
         Compare = "compare",
+        /// An outgoing call of version 1, on its way to the mock.
+        Egress = "egress",
+        /// A stub, for as long as a mock holds it.
+        Stub = "stub",
+        /// A call of version 2, on its way to an answer of the mock.
+        Mock = "mock",
     }
 }
 
@@ -115,6 +121,32 @@ named_enum! {
         ComparesOffered = "compares_offered",
         /// Requests of which both versions' answers were compared and judged.
         ComparesJudged = "compares_judged",
+        /// Version 1's own outgoing calls that were learnt for a mock.
+        EgressCalls = "egress_calls",
+        /// Those that the mock took.
+        EgressFed = "egress_fed",
+        /// Calls that a mock was told version 1 had made, and stubs that were written.
+        StubsOffered = "stubs_offered",
+        /// Calls that came to the mock.
+        MockCalls = "mock_calls",
+        /// Calls that got an answer.
+        MockAnswered = "mock_answered",
+        /// Answers to calls that were version 1's to the byte.
+        MockExact = "mock_exact",
+        /// Answers to calls that were version 1's but for noise and ids.
+        MockNormalised = "mock_normalised",
+        /// Answers to one of several identical calls.
+        MockSequence = "mock_sequence",
+        /// Calls that were let through to the real provider.
+        MockPassedThrough = "mock_passed_through",
+        /// Outgoing calls that both versions made.
+        SideEffectsSame = "side_effects_same",
+        /// Outgoing calls that version 1 alone made.
+        SideEffectsMissing = "side_effects_missing",
+        /// Outgoing calls that version 2 alone made.
+        SideEffectsExtra = "side_effects_extra",
+        /// Outgoing calls that both versions made, with other content.
+        SideEffectsChanged = "side_effects_changed",
     }
 }
 
@@ -283,6 +315,32 @@ named_enum! {
         ContentTooLarge = "content_too_large",
         /// The memory bound for answers that wait for the other version's was reached.
         CompareOverBudget = "compare_over_budget",
+        /// Bytes of the outgoing call were not captured.
+        EgressIncomplete = "egress_incomplete",
+        /// The queue to the mock was full.
+        EgressQueueFull = "egress_queue_full",
+        /// The mock could not be reached, or did not take it.
+        MockUnreachable = "mock_unreachable",
+        /// There is no mock to tell.
+        NoMock = "no_mock",
+
+        /// An answer without its call, or a call that is not whole.
+        StubWithoutRequest = "stub_without_request",
+        /// Pushed out by newer stubs.
+        StubEvicted = "stub_evicted",
+        /// Taken away through the mock's interface.
+        StubRemoved = "stub_removed",
+        /// Still held when the mock ended.
+        StubHeldAtEnd = "stub_held_at_end",
+
+        /// Version 1 has made no such call.
+        MockMiss = "mock_miss",
+        /// CONNECT, which would carry TLS, or something that is no call to a provider.
+        MockRefused = "mock_refused",
+        /// The caller went away before there was an answer.
+        MockCallerGone = "mock_caller_gone",
+        /// The real provider, which the call was let through to, did not answer.
+        PassThroughFailed = "pass_through_failed",
     }
 }
 
@@ -325,6 +383,9 @@ impl Reason {
             | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {
                 Stage::Compare
             }
+            EgressIncomplete | EgressQueueFull | MockUnreachable | NoMock => Stage::Egress,
+            StubWithoutRequest | StubEvicted | StubRemoved | StubHeldAtEnd => Stage::Stub,
+            MockMiss | MockRefused | MockCallerGone | PassThroughFailed => Stage::Mock,
         }
     }
 
@@ -359,6 +420,10 @@ impl Reason {
                 | SampledOut
                 | RateLimited
                 | TunnelRequest
+                | NoMock
+                | StubRemoved
+                | StubHeldAtEnd
+                | MockRefused
         )
     }
 }
@@ -482,6 +547,9 @@ impl Account {
                 self.get(ComparesOffered),
                 self.get(ComparesJudged),
             ),
+            (Stage::Egress, self.get(EgressCalls), self.get(EgressFed)),
+            (Stage::Stub, self.get(StubsOffered), 0),
+            (Stage::Mock, self.get(MockCalls), self.get(MockAnswered)),
         ];
         for (stage, entered, left) in laws {
             let dropped = self.dropped_at(stage);

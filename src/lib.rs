@@ -27,6 +27,7 @@
 //! | event | what leaves a tap | [`exchange::Event`] |
 //! | replay | a request sent to a target; its outcome is answered, failed or skipped | [`replay::Replay`] |
 //! | target | where requests are replayed to | [`replay::Target`] |
+//! | stub | a call that version 1 made, and the answer that a mock gives to it | [`mock::stub::Stub`] |
 //! | account | what came in, what went on, and under which name everything else left | [`account::Account`] |
 //!
 //! # Threads and queues
@@ -63,6 +64,7 @@
 //! | how the stages of a verb are put together | [`app`] |
 //! | which requests are replayed, and what is changed in them | [`traffic`] |
 //! | how requests are sent | [`replay`] |
+//! | how a mock finds its answers, and what counts as a side effect | [`mock`] |
 //! | a file format | [`record`] for messages, [`capture::file`] for packets |
 
 // The core. Clocks, sockets, threads and files are denied here; clippy.toml says why.
@@ -74,6 +76,8 @@ pub mod compare;
 pub mod exchange;
 #[deny(clippy::disallowed_types)]
 pub mod http1;
+#[deny(clippy::disallowed_types)]
+pub mod mock;
 #[deny(clippy::disallowed_types)]
 pub mod tap;
 #[deny(clippy::disallowed_types)]
