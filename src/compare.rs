@@ -8,15 +8,15 @@
 //! A difference is a field and a kind: `body.items[].price`, `value`. `docs/compare.md` describes what is compared and what
 //! is taken for noise.
 
-mod decode;
+pub(crate) mod decode;
 mod endpoint;
-mod field;
+pub(crate) mod field;
 mod found;
 mod headers;
 pub(crate) mod json;
 mod noise;
 mod text;
-mod tree;
+pub(crate) mod tree;
 
 use std::sync::Arc;
 
@@ -165,14 +165,16 @@ fn are_same_bodies(v1: &Response, v2: &Response) -> bool {
             || v1.head.fields().get("content-encoding") == v2.head.fields().get("content-encoding"))
 }
 
-fn bodies(
-    v1: &Response,
-    v2: &Response,
+fn bodies<'a>(
+    v1: &'a Response,
+    v2: &'a Response,
     noise: &Noise<'_>,
     rules: &Rules,
     found: &mut Found,
 ) -> Result<(), Reason> {
-    let content = |response| decode::content(response, rules.most_content);
+    let content = |response: &'a Response| {
+        decode::content(response.head.fields(), &response.body, rules.most_content)
+    };
     let (one, two) = match (content(v1), content(v2)) {
         (Content::TooLarge, _) | (_, Content::TooLarge) => return Err(Reason::ContentTooLarge),
         (Content::Plain(one), Content::Plain(two)) | (Content::Coded(one), Content::Coded(two)) => {

@@ -9,6 +9,7 @@
 
 pub mod limit;
 mod pattern;
+pub mod redact;
 pub mod rewrite;
 pub mod sample;
 pub mod select;
@@ -22,6 +23,7 @@ use crate::exchange::Request;
 
 pub use limit::{Rate, TokenBucket};
 pub use pattern::RuleError;
+pub use redact::Redactor;
 pub use rewrite::Rewrite;
 pub use sample::{Percent, Sample, SampleBy};
 pub use select::{Rule, Selection};

@@ -7,11 +7,11 @@ use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ruzstd::decoding::StreamingDecoder;
 
-use crate::exchange::Response;
+use crate::http1::{Body, Fields};
 
-/// The content of an answer as the application wrote it.
+/// The content of a message as the application wrote it.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     /// Chunk framing and content codings are taken off.
     Plain(Cow<'a, [u8]>),
     /// The bytes are not what `Content-Encoding` says, or it says something that is not read here.
@@ -20,17 +20,13 @@ pub(super) enum Content<'a> {
     TooLarge,
 }
 
-/// The content of `response`, of at most `most` bytes.
-pub(super) fn content(response: &Response, most: usize) -> Content<'_> {
-    let plain = response.body.content();
+/// The content of `body`, of at most `most` bytes.
+pub(crate) fn content<'a>(fields: Fields<'_>, body: &'a Body, most: usize) -> Content<'a> {
+    let plain = body.content();
     if plain.is_empty() {
         return Content::Plain(plain);
     }
-    let codings: Vec<&[u8]> = response
-        .head
-        .fields()
-        .elements("content-encoding")
-        .collect();
+    let codings: Vec<&[u8]> = fields.elements("content-encoding").collect();
     if codings.len() > MOST_CODINGS {
         return Content::Coded(plain);
     }
@@ -143,6 +139,11 @@ mod tests {
 
     use super::super::tests::answer;
     use super::*;
+    use crate::exchange::Response;
+
+    fn content(response: &Response, most: usize) -> Content<'_> {
+        super::content(response.head.fields(), &response.body, most)
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

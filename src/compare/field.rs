@@ -72,6 +72,13 @@ impl FieldPattern {
         let pattern = if is_header { &self.lower } else { &self.text };
         matches(pattern.as_bytes(), field.as_bytes())
     }
+
+    /// Whether it may cover a body or something in one.
+    pub(crate) fn is_of_bodies(&self) -> bool {
+        ["body", "*"]
+            .into_iter()
+            .any(|begin| self.text.starts_with(begin))
+    }
 }
 
 /// Whether `pattern` matches `field` up to the end of one of its names.

@@ -33,7 +33,12 @@ pub(crate) fn host_name_len(value: &[u8]) -> usize {
 
 /// Where `part`, a slice of the head, lies in it.
 pub(crate) fn range_of(head: &RequestHead, part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr() - head.bytes().as_ptr().addr();
+    range_in(head.bytes(), part)
+}
+
+/// Where `part`, a slice of `whole`, lies in it.
+pub(crate) fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
 }
 
