@@ -273,6 +273,8 @@ named_enum! {
         StoppedUnanswered = "stopped_unanswered",
         /// The breaker was open: the target had failed too often in a row.
         BreakerOpen = "breaker_open",
+        /// The target leads back to version 1, which would do everything twice: replay to it is paused.
+        TargetIsVersion1 = "target_is_version_1",
         /// A request that opens a tunnel (CONNECT): nothing to compare.
         TunnelRequest = "tunnel_request",
         /// The target's name did not resolve.
@@ -375,8 +377,8 @@ impl Reason {
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
             QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | SampledOut | RateLimited
-            | NotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TunnelRequest
-            | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
+            | NotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1
+            | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen

@@ -1,7 +1,7 @@
 //! The admin server: `/metrics`, `/healthz`, `/readyz`.
 //!
 //! Readiness is owned, not set: whoever still has something to do before the program is ready holds a [`Latch`], and
-//! drops it when that is done. There is no flag to forget.
+//! drops it when that is done, or says with it what is wrong just now. There is no flag to forget.
 
 use std::future::Future;
 use std::io;
@@ -22,29 +22,45 @@ use crate::metrics::{OPENMETRICS, openmetrics};
 /// What the program still waits for, before it is ready.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    awaited: Vec<(String, watch::Receiver<()>)>,
+    awaited: Vec<watch::Receiver<Option<String>>>,
 }
 
 /// Held by whoever has something left to do before the program is ready; dropping it says that it is done.
 #[derive(Debug)]
 pub struct Latch {
-    _open: watch::Sender<()>,
+    missing: watch::Sender<Option<String>>,
+}
+
+impl Latch {
+    /// Says what is missing from now on; nothing, if it is `None`.
+    pub fn say(&self, missing: Option<String>) {
+        self.missing.send_replace(missing);
+    }
 }
 
 impl Readiness {
     /// Makes one more thing that readiness waits for; `missing` says, for a person, what is missing until then.
     pub fn latch(&mut self, missing: impl Into<String>) -> Latch {
-        let (open, receiver) = watch::channel(());
-        self.awaited.push((missing.into(), receiver));
-        Latch { _open: open }
+        self.latch_of(Some(missing.into()))
+    }
+
+    /// Makes a latch that waits for nothing yet, for whoever may have something to [say](Latch::say) later.
+    pub fn silent_latch(&mut self) -> Latch {
+        self.latch_of(None)
+    }
+
+    fn latch_of(&mut self, missing: Option<String>) -> Latch {
+        let (missing, receiver) = watch::channel(missing);
+        self.awaited.push(receiver);
+        Latch { missing }
     }
 
     /// What is missing; nothing when the program is ready.
-    pub fn missing(&self) -> impl Iterator<Item = &str> {
+    pub fn missing(&self) -> impl Iterator<Item = String> {
         self.awaited
             .iter()
-            .filter(|(_, latch)| latch.has_changed().is_ok())
-            .map(|(missing, _)| missing.as_str())
+            .filter(|latch| latch.has_changed().is_ok())
+            .filter_map(|latch| latch.borrow().clone())
     }
 }
 
@@ -140,5 +156,12 @@ mod tests {
         );
         drop(target);
         assert_eq!(seen.missing().count(), 0);
+        let mut readiness = seen;
+        let pause = readiness.silent_latch();
+        assert_eq!(readiness.missing().count(), 0);
+        pause.say(Some("paused".to_owned()));
+        assert_eq!(readiness.missing().collect::<Vec<_>>(), ["paused"]);
+        pause.say(None);
+        assert_eq!(readiness.missing().count(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! Wires the stages of each verb together: the one place that knows them all.
 
 pub mod convert;
+mod guard;
 pub mod input;
 pub mod inspect;
 pub mod live;

@@ -111,7 +111,7 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
     };
     let (metrics, _registry) = Metrics::new(&[format!("http://{second}")]);
     let (observer, seen) = observer();
-    let latches = Latches::new(&mut Readiness::default());
+    let latches = Latches::new(&mut Readiness::default(), mirror_job.targets.len());
     let mirror = Mirror::start(&mirror_job, &metrics, latches, &observer).await?;
     drop(observer);
     let (compared, comparison) = oneshot::channel();

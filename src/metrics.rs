@@ -52,6 +52,7 @@ pub struct TargetMetrics {
     connections: Gauge,
     breaker_open: Gauge,
     resolved: Gauge,
+    paused: Gauge,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -189,6 +190,11 @@ impl TargetMetrics {
         }
     }
 
+    /// Says whether replay is paused because the target leads back to version 1.
+    pub fn paused(&self, yes: bool) {
+        self.paused.set(i64::from(yes));
+    }
+
     /// Says how the engine is now.
     pub fn publish(&self, snapshot: &Snapshot) {
         let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -239,6 +245,10 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
         "1 while the target is left alone because it failed too often in a row",
     );
     let resolved = gauges("target_resolved", "1 while the target has an address");
+    let paused = gauges(
+        "target_paused",
+        "1 while nothing is sent because the target leads back to version 1",
+    );
     targets
         .iter()
         .map(|target| {
@@ -267,6 +277,7 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
                 connections: connections.get_or_create_owned(&labels),
                 breaker_open: breaker_open.get_or_create_owned(&labels),
                 resolved: resolved.get_or_create_owned(&labels),
+                paused: paused.get_or_create_owned(&labels),
             }
         })
         .collect()

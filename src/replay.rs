@@ -21,6 +21,7 @@ mod breaker;
 mod budget;
 mod config;
 mod feeder;
+mod gate;
 mod outcome;
 mod outgoing;
 mod reqwest;
@@ -42,6 +43,7 @@ pub use breaker::{BreakerConfig, BreakerState};
 pub use budget::WhenFull;
 pub use config::{ConfigError, Deadlines, HostPolicy, HostText, ReplayConfig, Tls, TracePolicy};
 pub use feeder::Feeder;
+pub use gate::Gate;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
 pub use schedule::Schedule;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
@@ -166,6 +168,17 @@ impl EngineHandle {
     #[must_use]
     pub fn target_state(&self) -> TargetState {
         self.shared.target.borrow().clone()
+    }
+
+    /// Whether requests go to the target.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        *self.shared.gate.borrow()
+    }
+
+    /// Lets requests go to the target, wait, or be skipped, from now on; what is under way is not called back.
+    pub fn set_gate(&self, gate: Gate) {
+        self.shared.set_gate(gate);
     }
 
     /// Takes no more requests (an offer that waits returns, its request skipped), and gives up on those under way after

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use crossbeam_channel::Receiver;
 use prometheus_client::registry::Registry;
 
+use super::guard::{self, Guards};
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
 use super::losses::LossWatch;
 use super::signals::StopSignals;
@@ -19,8 +20,8 @@ use crate::cli::mirror::Job;
 use crate::exchange::Event;
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Feeder, Outcome, Replay, ReplayConfig, TargetState};
-use crate::tap::{Tap, Watch, WatchedEnd};
+use crate::replay::{Engine, EngineHandle, Feeder, Host, Outcome, Replay, ReplayConfig, Scheme};
+use crate::tap::Tap;
 use crate::traffic::Traffic;
 
 /// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
@@ -42,7 +43,7 @@ pub struct Mirror {
     forwarder: JoinHandle<()>,
     engines: Vec<(String, Engine)>,
     handles: Vec<EngineHandle>,
-    watch: Watch,
+    guards: Arc<Guards>,
     /// Dropped when a target has resolved.
     resolving: Option<Latch>,
 }
@@ -58,25 +59,20 @@ impl Mirror {
         readiness: Latches,
         observer: &Observer,
     ) -> anyhow::Result<Self> {
-        let live = Live::open_last(&job.live)?;
+        guard::refuse_own_addresses(&job.targets, &job.tap.watch)?;
+        let live = Live::open(&job.live)?.without_capabilities();
         let mut engines = Vec::new();
         for (config, metrics) in job.targets.iter().zip(metrics.targets()) {
-            let engine = start_engine(config.clone(), metrics.clone(), Arc::clone(observer))
-                .with_context(|| format!("--to {}", config.target))?;
-            engines.push((config.target.to_string(), engine));
+            let config = guarded(config);
+            let name = config.target.to_string();
+            let engine = start_engine(config, metrics.clone(), Arc::clone(observer))
+                .with_context(|| format!("--to {name}"))?;
+            engines.push((name, engine));
         }
         super::say_what_is_captured(&job.live, &live);
         let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
-        // A name that takes longer is looked at once it has resolved; nothing is sent before that.
-        let first_word = async {
-            for handle in &handles {
-                while handle.target_state() == TargetState::Asking {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), first_word).await;
-        refuse_self(&engines, &job.tap.watch)?;
+        let configs: Vec<_> = job.targets.iter().map(guarded).collect();
+        let guards = Guards::new(&configs, &handles, readiness.pauses, &job.tap.watch);
         let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
         let mut tap = Tap::new(job.tap.clone());
         tap.set_local(local_addresses().context("listing local addresses")?);
@@ -89,9 +85,10 @@ impl Mirror {
         let batches = worker.batches.clone();
         let observer = Arc::clone(observer);
         let traffic = job.traffic.clone();
+        let looker = Arc::clone(&guards);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, feeders, &traffic, &observer))
+            .spawn(move || forward(&batches, feeders, &traffic, &looker, &observer))
             .context("starting a thread")?;
         Ok(Self {
             worker,
@@ -99,7 +96,7 @@ impl Mirror {
             forwarder,
             engines,
             handles,
-            watch: job.tap.watch.clone(),
+            guards,
             resolving: Some(readiness.target),
         })
     }
@@ -129,12 +126,9 @@ impl Mirror {
         }
     }
 
-    /// Holds the targets' addresses, which may change, against what is watched.
-    ///
-    /// # Errors
-    /// A target has become version 1 itself.
-    pub fn refuse_self(&self) -> anyhow::Result<()> {
-        refuse_self(&self.engines, &self.watch)
+    /// Looks whether a target has become version 1 itself: to be called some ten times a second.
+    pub fn guard(&self, metrics: &Metrics) {
+        self.guards.beat(metrics.targets());
     }
 
     /// Stops capturing, gives the replays of what was captured until `grace` is over, and sums up.
@@ -161,47 +155,30 @@ impl Mirror {
     }
 }
 
-/// Version 1 must never get its own requests again: it would do everything twice.
-///
-/// This happens where version 2's Service selects version 1's pods, as a preview service does between two releases.
-fn refuse_self(engines: &[(String, Engine)], watch: &Watch) -> anyhow::Result<()> {
-    let mut local = None;
-    for (name, engine) in engines {
-        let TargetState::Resolved(addresses) = engine.handle().target_state() else {
-            continue;
-        };
-        for address in addresses {
-            let watched = |end: &WatchedEnd| {
-                end.port == address.port() && end.address.is_none_or(|ip| ip == address.ip())
-            };
-            if !watch.ends.iter().any(watched) {
-                continue;
-            }
-            let local = local.get_or_insert_with(|| local_addresses().unwrap_or_default());
-            if local.contains(&address.ip()) {
-                bail!(
-                    "--to {name} is {address}, which is version 1 itself: it would get each of its requests again. \
-                     Is version 2's Service selecting version 1's pods? Where both listen on the same port of one \
-                     machine, watch version 1's address alone: --port ADDRESS:PORT"
-                );
-            }
-        }
+/// Requests to a name wait until it is known where that leads; an address says it by itself.
+fn guarded(config: &ReplayConfig) -> ReplayConfig {
+    let is_name = matches!(config.target.host(), Host::Name(_));
+    let is_probed = config.target.scheme() == Scheme::Http && config.marker.is_some();
+    ReplayConfig {
+        hold_new_addresses: is_name && is_probed,
+        ..config.clone()
     }
-    Ok(())
 }
 
 /// What readiness waits for while a mirror starts.
 pub struct Latches {
     capture: Latch,
     target: Latch,
+    pauses: Vec<Latch>,
 }
 
 impl Latches {
-    /// Makes the latches of a mirror.
-    pub fn new(readiness: &mut Readiness) -> Self {
+    /// Makes the latches of a mirror to so many targets.
+    pub fn new(readiness: &mut Readiness, targets: usize) -> Self {
         Self {
             capture: readiness.latch("the capture is not open"),
             target: readiness.latch("no target has resolved"),
+            pauses: guard::pause_latches(readiness, targets),
         }
     }
 }
@@ -228,7 +205,7 @@ async fn mirror(
 ) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let mut readiness = Readiness::default();
-    let latches = Latches::new(&mut readiness);
+    let latches = Latches::new(&mut readiness, job.targets.len());
     super::serve_admin(job.admin, registry, readiness).await?;
     let nobody: Observer = Arc::new(|_| {});
     let mut mirror = Mirror::start(&job, &metrics, latches, &nobody).await?;
@@ -236,7 +213,6 @@ async fn mirror(
     let mut progress = Progress::live(screen);
     let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
-    let mut outcome = Ok(());
     loop {
         tokio::select! {
             signal = signals.recv() => {
@@ -249,10 +225,7 @@ async fn mirror(
             break;
         }
         mirror.note_resolved_targets();
-        outcome = mirror.refuse_self();
-        if outcome.is_err() {
-            break;
-        }
+        mirror.guard(&metrics);
         let account = mirror.account(&metrics);
         metrics.publish(&account);
         losses.look(&account);
@@ -262,15 +235,10 @@ async fn mirror(
     }
     drop(progress);
     metrics.capturing(false);
-    let grace = if outcome.is_ok() {
-        job.grace
-    } else {
-        Duration::ZERO
-    };
+    let grace = job.grace;
     let stopping = tokio::task::spawn_blocking(move || mirror.stop(grace));
-    let mut finished = super::unless_signalled(stopping, &mut signals).await?;
+    let finished = super::unless_signalled(stopping, &mut signals).await?;
     metrics.publish(&finished.account);
-    finished.outcome = outcome.and(finished.outcome);
     Ok(finished)
 }
 
@@ -300,6 +268,7 @@ fn forward(
     batches: &Receiver<Batch>,
     mut feeders: Vec<Feeder>,
     traffic: &Traffic,
+    guards: &Guards,
     observer: &Observer,
 ) {
     for batch in batches {
@@ -307,6 +276,7 @@ fn forward(
             observer(Observation::Captured(&event));
             match event {
                 Event::Request(request) => {
+                    guards.look(&request);
                     super::offer(&request, None, request.last_byte, traffic, &mut feeders);
                 }
                 Event::Closed { connection } => {

@@ -37,13 +37,14 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     let capture_latch = readiness.latch("the capture is not open");
     let (mut metrics, registry) = Metrics::new(&[]);
     super::serve_admin(job.admin, registry, readiness).await?;
-    let live = Live::open_last(&job.live)?;
+    let live = Live::open(&job.live)?;
     let options = Options {
         force: job.force,
         snap_length: job.live.snaplen,
         ..Options::default()
     };
     let writer = Writer::create(&job.out, options)?;
+    let live = live.without_capabilities();
     super::say_what_is_captured(&job.live, &live);
     tracing::info!(to = %job.out.display(), "recording");
     let mut tap = Tap::new(job.tap.clone());

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use pcap::{Active, BreakLoop, Capture, Precision};
 
-use super::right::{give_up_right_to_capture, with_right_to_capture};
+use super::right::{give_up_capabilities, with_right_to_capture};
 use crate::account::{Account, Reason};
 use crate::tap::WatchedEnd;
 use crate::time::Timestamp;
@@ -136,17 +136,6 @@ pub enum LiveError {
 }
 
 impl Live {
-    /// Opens the interface for the last time: as [`Self::open`], then gives the right to capture up for good, for this
-    /// thread and those that it starts from now on.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_last(config: &LiveConfig) -> Result<Self, LiveError> {
-        let live = Self::open(config)?;
-        give_up_right_to_capture();
-        Ok(live)
-    }
-
     /// Opens the interface and sets the filter.
     ///
     /// # Errors
@@ -177,6 +166,14 @@ impl Live {
             nanoseconds: precision() == Precision::Nano,
             lost: Lost::default(),
         })
+    }
+
+    /// Gives every capability up for good, for this thread and those that it starts from now on: the capture is open, and
+    /// no other will be.
+    #[must_use]
+    pub fn without_capabilities(self) -> Self {
+        give_up_capabilities();
+        self
     }
 
     /// The filter that the kernel runs, in tcpdump's language.

@@ -51,6 +51,9 @@ pub struct ReplayConfig {
     /// How often a request with a safe method (RFC 9110 §9.2.1) is sent again when its connection broke before any byte
     /// of an answer came. 0 sends nothing twice.
     pub retry_safe: u32,
+    /// Whether requests wait ([`Gate::Hold`](super::Gate::Hold)) when the target has new addresses, until somebody who has
+    /// looked where they lead lets them go.
+    pub hold_new_addresses: bool,
     /// How many threads send.
     pub threads: NonZeroUsize,
     /// Whom an `https` target must convince.
@@ -81,6 +84,7 @@ impl ReplayConfig {
             breaker: BreakerConfig::default(),
             patience: Duration::from_secs(30),
             retry_safe: 0,
+            hold_new_addresses: false,
             threads: NonZeroUsize::MIN,
             tls: Tls::default(),
         }

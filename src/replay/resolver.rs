@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::shared::Shared;
-use super::{Host, ResolveError, TargetState};
+use super::{Gate, Host, ResolveError, TargetState};
 
 /// Asks the resolver at once, every half minute, and when connections fail, until the engine has stopped.
 pub(super) async fn keep_resolved(shared: Arc<Shared>) {
@@ -40,6 +40,15 @@ fn publish(shared: &Shared, answer: Result<Vec<SocketAddr>, ResolveError>) {
         if *state == next {
             return false;
         }
+        if shared.config.hold_new_addresses {
+            // Before anybody sees the addresses: none of them gets a request unlooked at.
+            match (&*state, &next) {
+                (TargetState::Resolved(old), TargetState::Resolved(new)) if is_same(old, new) => {}
+                (_, TargetState::Resolved(_)) => shared.set_gate(Gate::Hold),
+                (_, TargetState::Unresolved(_)) => shared.set_gate(Gate::Open),
+                (_, TargetState::Asking) => {}
+            }
+        }
         match &next {
             TargetState::Resolved(_) if matches!(target.host(), Host::Address(_)) => {}
             TargetState::Resolved(addresses) => {
@@ -51,6 +60,17 @@ fn publish(shared: &Shared, answer: Result<Vec<SocketAddr>, ResolveError>) {
         *state = next;
         true
     });
+}
+
+/// Whether both hold the same addresses; resolvers turn their order round.
+fn is_same(one: &[SocketAddr], other: &[SocketAddr]) -> bool {
+    let sorted = |addresses: &[SocketAddr]| {
+        let mut addresses = addresses.to_vec();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    };
+    sorted(one) == sorted(other)
 }
 
 /// How long addresses are used before the resolver is asked again.

@@ -10,7 +10,7 @@ use super::breaker::{Breaker, Permission};
 use super::budget::Budget;
 use super::outcome::Stats;
 use super::schedule::Pacer;
-use super::{BreakerState, Replay, ReplayConfig, Snapshot, TargetState};
+use super::{BreakerState, Gate, Replay, ReplayConfig, Snapshot, TargetState};
 use crate::account::{Account, Reason};
 use crate::time::Timestamp;
 use crate::traffic::TokenBucket;
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     /// What the resolver last said.
     pub(super) target: watch::Sender<TargetState>,
+    /// Whether requests go to it.
+    pub(super) gate: watch::Sender<Gate>,
     /// Somebody could not connect: the resolver should be asked again.
     pub(super) ask_again: Notify,
     /// `None` while running, then when to give up.
@@ -50,6 +52,11 @@ impl Shared {
         Self {
             budget: Budget::new(config.queue_items, config.queue_bytes),
             target: watch::Sender::new(TargetState::Asking),
+            gate: watch::Sender::new(if config.hold_new_addresses {
+                Gate::Hold
+            } else {
+                Gate::Open
+            }),
             ask_again: Notify::new(),
             stop: watch::Sender::new(None),
             connections: AtomicUsize::new(0),
@@ -107,6 +114,10 @@ impl Shared {
             }
         }
         result
+    }
+
+    pub(super) fn set_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
     }
 
     /// Keeps that an answer did not come in time.

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::breaker::Permission;
 use super::feeder::spread;
+use super::gate;
 use super::outcome::Ticket;
 use super::reqwest::ReqwestSender;
 use super::resolver::keep_resolved;
@@ -329,6 +330,9 @@ async fn serve_slot<S: Sender>(
 }
 
 async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) {
+    if let Err(reason) = gate::pass(&shared.gate).await {
+        return ticket.settle(Outcome::Skipped(reason));
+    }
     if !may_send(shared).await {
         return ticket.settle(Outcome::Skipped(Reason::BreakerOpen));
     }
