@@ -50,7 +50,6 @@ pub(super) struct Connection {
     /// A handshake or data has shown that this life of the 4-tuple is real.
     pub(super) confirmed: bool,
     pub(super) closed: bool,
-    conflicts: u64,
 }
 
 /// What is known of one end as a sender.
@@ -115,7 +114,6 @@ impl Connection {
             last_seen: Timestamp::ZERO,
             confirmed: false,
             closed: false,
-            conflicts: 0,
         }
     }
 
@@ -466,16 +464,20 @@ impl Connection {
         let Some(start) = self.streams[direction].offset_of(seq) else {
             return;
         };
-        match self.streams[direction].insert(Piece {
+        let accepted = self.streams[direction].insert(Piece {
             start,
             payload,
             cut,
             mark,
-        }) {
+        });
+        if let Some(range) = self.streams[direction].take_conflict() {
+            sink.account.count(Counter::Conflicts);
+            self.dialogue.doubt(direction, range);
+        }
+        match accepted {
             Ok(Accepted::InOrder(range)) => {
                 sink.account.count(Counter::SegmentsData);
                 self.confirmed = true;
-                self.note_conflicts(sink);
                 let chunk = Chunk {
                     offset: start + range.start as u64,
                     boundary: range.start == 0,
@@ -484,25 +486,12 @@ impl Connection {
                 };
                 self.deliver(direction, chunk, sink);
             }
-            Ok(Accepted::Held) => {
-                sink.account.count(Counter::SegmentsData);
-                self.note_conflicts(sink);
-            }
+            Ok(Accepted::Held) => sink.account.count(Counter::SegmentsData),
             Err(rejected) => sink.account.drop(match rejected {
                 Rejected::Duplicate => Reason::Duplicate,
                 Rejected::OutOfWindow => Reason::OutOfWindow,
                 Rejected::AfterEnd => Reason::AfterClose,
             }),
-        }
-    }
-
-    fn note_conflicts(&mut self, sink: &mut Sink<'_>) {
-        let conflicts = self.streams[0].conflicts() + self.streams[1].conflicts();
-        if conflicts > self.conflicts {
-            sink.account
-                .add(Counter::Conflicts, conflicts - self.conflicts);
-            self.conflicts = conflicts;
-            self.dialogue.mark_conflict();
         }
     }
 

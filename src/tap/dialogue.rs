@@ -1,6 +1,7 @@
 //! What two ordered streams say to each other: bytes of both directions in, requests and their answers out.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -33,7 +34,6 @@ pub(super) struct Dialogue {
     answer: Option<Answer>,
     /// Statuses of interim answers that wait for their final one.
     interim: Vec<u16>,
-    conflict: bool,
     /// A request could be framed in two ways: so can everything behind it.
     framing_in_doubt: bool,
     /// How far the server's stream was acknowledged by a request that was found behind unread bytes. It may be part of
@@ -93,7 +93,6 @@ impl Dialogue {
             pairing: Pairing::default(),
             answer: None,
             interim: Vec::new(),
-            conflict: false,
             framing_in_doubt: false,
             unproven_since: None,
             found: Found::Nothing,
@@ -115,9 +114,9 @@ impl Dialogue {
         self.lanes[direction].midstream = true;
     }
 
-    /// Notes that a retransmission differed: what is being read is in doubt.
-    pub(super) fn mark_conflict(&mut self) {
-        self.conflict = true;
+    /// Notes that a retransmission differed there: a message that is still to be read, or being read, is in doubt.
+    pub(super) fn doubt(&mut self, direction: usize, range: Range<u64>) {
+        self.lanes[direction].doubt(range);
     }
 
     /// Bytes of memory held.
@@ -162,6 +161,7 @@ impl Dialogue {
             self.note_unread(direction);
             return;
         };
+        lane.given += length;
         let was_lost = reader.is_lost();
         let step = reader.gap(length);
         self.follow(direction, step, None, None, sink);
@@ -344,6 +344,7 @@ impl Dialogue {
             return;
         }
         lane.last = chunk.mark;
+        lane.given = chunk.offset + chunk.bytes.len() as u64;
         if reader.is_between_messages() {
             lane.first = Start {
                 mark: chunk.mark,
@@ -502,8 +503,8 @@ impl Dialogue {
             first,
             mut doubts,
         } = unfinished;
-        doubts.retransmission |= std::mem::take(&mut self.conflict);
         let lane = &mut self.lanes[client];
+        doubts.retransmission |= lane.take_doubt(first.offset);
         if tunnel_awaited && completeness.is_whole() && !self.opaque {
             lane.paused.get_or_insert_default();
         }
@@ -570,8 +571,7 @@ impl Dialogue {
         let received = self.lanes[direction].received_before(first.offset);
         let id = self.pairing.choose(first.offset, received, sink);
         let method = self.pairing.begin_answer(id, sink);
-        let (length, mut doubts) = framing::of_response(&head, method.and_then(Method::name));
-        doubts.retransmission |= std::mem::take(&mut self.conflict);
+        let (length, doubts) = framing::of_response(&head, method.and_then(Method::name));
         let mut interim = Vec::new();
         if id.is_some() {
             interim = std::mem::take(&mut self.interim);
@@ -614,13 +614,14 @@ impl Dialogue {
             id,
             head,
             first,
-            doubts,
+            mut doubts,
             interim,
         }) = self.answer.take()
         else {
             return;
         };
-        let lane = &self.lanes[1 - client];
+        let lane = &mut self.lanes[1 - client];
+        doubts.retransmission |= lane.take_doubt(first.offset);
         let response = Response {
             first_byte: first.mark.time,
             last_byte: lane.last.time,

@@ -1,6 +1,7 @@
 //! One direction of a dialogue: its reader, and what it was before there was one.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -43,6 +44,10 @@ pub(super) struct Lane {
     /// What is being read began here.
     pub(super) first: Start,
     pub(super) last: Mark,
+    /// The stream offset behind what the reader was given.
+    pub(super) given: u64,
+    /// Where a retransmission differed from what it repeats.
+    doubtful: Option<Range<u64>>,
     /// Where in this stream its sender acknowledged more of the opposite one, and how much.
     receipts: VecDeque<(u64, u64)>,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
@@ -132,6 +137,26 @@ impl Lane {
                 Probed::Other(Recognised::Other)
             }
         }
+    }
+
+    /// Notes that a retransmission differed from what it repeats.
+    pub(super) fn doubt(&mut self, range: Range<u64>) {
+        self.doubtful = Some(match self.doubtful.take() {
+            Some(known) => known.start.min(range.start)..known.end.max(range.end),
+            None => range,
+        });
+    }
+
+    /// Whether a retransmission differed in the message that began at that offset and has just been read.
+    pub(super) fn take_doubt(&mut self, begins: u64) -> bool {
+        let rest = self.reader.as_ref().map_or(0, MessageReader::buffered);
+        let ends = self.given.saturating_sub(rest as u64);
+        let doubted = self
+            .doubtful
+            .as_ref()
+            .is_some_and(|range| range.start < ends && range.end > begins);
+        self.doubtful.take_if(|range| range.end <= ends);
+        doubted
     }
 
     /// Adds a chunk to those that are probed, while it is not clear what they are.

@@ -228,3 +228,54 @@ fn an_answer_that_is_captured_before_its_request_waits_for_it() {
         .collect();
     assert_eq!(kinds, ["request", "response", "other"]);
 }
+
+#[test]
+fn a_retransmission_that_differs_puts_the_message_in_doubt_that_it_falls_into() {
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    let post: &[u8] = b"POST /2 HTTP/1.1\r\nContent-Length: 8\r\n\r\nhalf";
+    let (second, rest) = (1 + get.len() as u32, 1 + (get.len() + post.len()) as u32);
+    let third = rest + 4;
+    // What is sent besides, after how many of the segments below, and which requests are in doubt then.
+    let cases: [(u32, &[u8], usize, [bool; 3]); 7] = [
+        // Delivered, while the message is being read.
+        (rest - 4, b"HALF", 2, [false, true, false]),
+        (rest - 4, b"HALFrest", 2, [false, true, false]),
+        (second, b"POST /3", 2, [false, true, false]),
+        // Sent again as it was; the probe of a keep-alive; after the message has gone on.
+        (second, b"POST /2", 2, [false; 3]),
+        (rest - 1, b"\0", 2, [false; 3]),
+        (1, b"GET /9", 2, [false; 3]),
+        // Held behind a hole, for the message that it belongs to alone.
+        (third, b"GET /9 HTTP/1.1\r\n\r\n", 1, [false, false, true]),
+    ];
+    for (at, bytes, after, doubted) in cases {
+        let mut connections = connected();
+        let last: &[u8] = b"GET /3 HTTP/1.1\r\n\r\n";
+        let mut segments = vec![
+            sent(1, 1001, DATA, get),
+            sent(second, 1001, DATA, post),
+            sent(rest, 1001, DATA, b"rest"),
+        ];
+        let held = sent(third, 1001, DATA, last);
+        segments.insert(if at == third { 1 } else { 3 }, held);
+        segments.insert(
+            after + usize::from(at == third),
+            sent(at, 1001, DATA, bytes),
+        );
+        for segment in &segments {
+            connections.segment(segment);
+        }
+        let seen = requests(&mut connections);
+        assert_eq!(targets(&seen), [b"/1", b"/2", b"/3"]);
+        let in_doubt: Vec<bool> = seen
+            .iter()
+            .map(|request| request.doubts.retransmission)
+            .collect();
+        assert_eq!(in_doubt, doubted, "{}", bytes.escape_ascii());
+        let differs = doubted.contains(&true) || at == 1;
+        assert_eq!(
+            connections.account.get(Counter::Conflicts),
+            u64::from(differs)
+        );
+    }
+}

@@ -126,7 +126,10 @@ pub struct Stream {
     fin: Option<u64>,
     reset: Option<u64>,
     ended: bool,
-    conflicts: u64,
+    /// The last bytes delivered, up to `next`: what is sent again is compared with them.
+    tail: Vec<u8>,
+    /// Where a retransmission differed from what it repeats, until somebody asks.
+    conflict: Option<Range<u64>>,
 }
 
 #[derive(Debug)]
@@ -144,6 +147,9 @@ impl Held {
 
 /// What a held piece costs beside its bytes: map node, reference-counted buffer, allocator.
 const BOOKKEEPING: usize = 160;
+
+/// How many delivered bytes are kept to compare with: a full segment and some.
+const TAIL: usize = 2048;
 
 impl Stream {
     /// The offset of the first byte expected when a stream is anchored.
@@ -165,7 +171,8 @@ impl Stream {
             fin: None,
             reset: None,
             ended: false,
-            conflicts: 0,
+            tail: Vec::new(),
+            conflict: None,
         }
     }
 
@@ -225,19 +232,19 @@ impl Stream {
     /// Bytes held, bookkeeping included.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.held_bytes
+        self.held_bytes + self.tail.capacity()
     }
 
-    /// Retransmissions so far whose bytes differed from what was held.
-    #[must_use]
-    pub fn conflicts(&self) -> u64 {
-        self.conflicts
+    /// Takes the range in which the piece inserted last differed from what it repeats: bytes that are held, or were
+    /// delivered not long ago.
+    pub fn take_conflict(&mut self) -> Option<Range<u64>> {
+        self.conflict.take()
     }
 
     /// Places a segment's payload.
     ///
     /// # Errors
-    /// When it brings nothing; the stream is then as it was.
+    /// When it brings nothing; the stream is then as it was, but for [`Self::take_conflict`].
     pub fn insert(&mut self, piece: Piece<'_>) -> Result<Accepted, Rejected> {
         let Piece {
             start,
@@ -246,6 +253,7 @@ impl Stream {
             mark,
         } = piece;
         let end = start + payload.len() as u64 + u64::from(cut);
+        self.compare_with_delivered(start, payload);
         if end <= self.next {
             return Err(Rejected::Duplicate);
         }
@@ -260,7 +268,7 @@ impl Stream {
             self.compare_with_held(start, payload);
             let known = ((self.next - start) as usize).min(payload.len());
             self.cut = end - self.next.max(start + payload.len() as u64);
-            self.advance((payload.len() - known) as u64);
+            self.deliver(&payload[known..]);
             return Ok(Accepted::InOrder(known..payload.len()));
         }
         self.hold(piece, end)?;
@@ -325,7 +333,7 @@ impl Stream {
         loop {
             if self.cut > 0 {
                 let cut = std::mem::take(&mut self.cut);
-                self.advance(cut);
+                self.skip(cut);
                 return Some(Out::Gap(cut));
             }
             let Some(first) = self.held.first_entry() else {
@@ -345,7 +353,7 @@ impl Stream {
             self.cut = end - self.next.max(start + piece.bytes.len() as u64);
             let bytes = piece.bytes.slice(known..);
             if !bytes.is_empty() {
-                self.advance(bytes.len() as u64);
+                self.deliver(&bytes);
                 return Some(Out::Data(bytes, piece.mark, known == 0));
             }
         }
@@ -377,7 +385,7 @@ impl Stream {
             .min();
         let end = end.or(Some(self.acked).filter(|&acked| acked > self.next))?;
         let missing = end - self.next;
-        self.advance(missing);
+        self.skip(missing);
         Some(Out::Gap(missing))
     }
 
@@ -386,9 +394,23 @@ impl Stream {
         self.ended = true;
         self.held.clear();
         self.held_bytes = 0;
+        self.tail = Vec::new();
         self.cut = 0;
         self.proved_since = None;
         self.held_since = None;
+    }
+
+    fn deliver(&mut self, bytes: &[u8]) {
+        self.advance(bytes.len() as u64);
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        let surplus = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+        self.tail.extend_from_slice(bytes);
+    }
+
+    fn skip(&mut self, missing: u64) {
+        self.advance(missing);
+        self.tail.clear();
     }
 
     fn advance(&mut self, by: u64) {
@@ -441,7 +463,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Counts a conflict when `payload` differs from what is held at the same offsets.
+    /// Notes a conflict when `payload` differs from what is held at the same offsets.
     fn compare_with_held(&mut self, start: u64, payload: &[u8]) {
         if self.held.is_empty() {
             return;
@@ -452,20 +474,46 @@ impl Stream {
             .range(..start)
             .next_back()
             .map_or(start, |(&before, _)| before);
-        let differs = self.held.range(from..end).any(|(&at, held)| {
-            let low = at.max(start);
-            let high = (at + held.bytes.len() as u64).min(end);
-            low < high
-                && held.bytes[(low - at) as usize..(high - at) as usize]
-                    != payload[(low - start) as usize..(high - start) as usize]
+        let differs = self
+            .held
+            .range(from..end)
+            .any(|(&at, held)| differ((at, &held.bytes), (start, payload)));
+        if differs {
+            self.note_conflict(start..end);
+        }
+    }
+
+    /// Notes a conflict when `payload` differs from what was delivered at the same offsets.
+    fn compare_with_delivered(&mut self, start: u64, payload: &[u8]) {
+        // A keep-alive probe may repeat the last byte as any byte (RFC 9293 §3.8.4).
+        if start >= self.next || payload.len() == 1 {
+            return;
+        }
+        let tail = self.next - self.tail.len() as u64;
+        if differ((tail, &self.tail), (start, payload)) {
+            self.note_conflict(start..self.next.min(start + payload.len() as u64));
+        }
+    }
+
+    fn note_conflict(&mut self, range: Range<u64>) {
+        self.conflict = Some(match self.conflict.take() {
+            Some(known) => known.start.min(range.start)..known.end.max(range.end),
+            None => range,
         });
-        self.conflicts += u64::from(differs);
     }
 
     fn is_sorted(&self) -> bool {
         let ends = self.held.iter().map(|(&start, piece)| piece.end(start));
         ends.clone().zip(ends.skip(1)).all(|(a, b)| a < b)
     }
+}
+
+/// Whether two runs of bytes, each behind its offset, differ where both have bytes.
+fn differ(a: (u64, &[u8]), b: (u64, &[u8])) -> bool {
+    let low = a.0.max(b.0);
+    let high = (a.0 + a.1.len() as u64).min(b.0 + b.1.len() as u64);
+    let within = |start: u64| (low - start) as usize..(high - start) as usize;
+    low < high && a.1[within(a.0)] != b.1[within(b.0)]
 }
 
 #[cfg(test)]
@@ -608,7 +656,7 @@ mod tests {
                 assert_eq!(read, expected);
                 assert_eq!(stream.next(), Stream::ORIGIN + read.len() as u64);
             }
-            assert_eq!(stream.conflicts(), 0);
+            assert_eq!(stream.take_conflict(), None);
         }
     }
 
