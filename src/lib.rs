@@ -77,6 +77,8 @@ pub mod exchange;
 #[deny(clippy::disallowed_types)]
 pub mod http1;
 #[deny(clippy::disallowed_types)]
+pub mod judge;
+#[deny(clippy::disallowed_types)]
 pub mod mock;
 #[deny(clippy::disallowed_types)]
 pub mod tap;
