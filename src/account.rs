@@ -223,7 +223,7 @@ named_enum! {
         RequestCutByClose = "request_cut_by_close",
         /// The capture ended inside the request.
         RequestCutByCaptureEnd = "request_cut_by_capture_end",
-        /// The head is not HTTP that a server would accept.
+        /// The head or the chunk framing is not HTTP that a server would accept.
         RequestMalformed = "request_malformed",
         /// Larger than the bound for one message.
         RequestTooLarge = "request_too_large",

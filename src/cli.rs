@@ -14,9 +14,9 @@ pub mod values;
 
 use std::ffi::OsString;
 
-use clap::builder::{Styles, styling::AnsiColor};
+use clap::builder::{Resettable, Styles, styling::AnsiColor};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// What the program is to do.
 #[derive(Debug)]
@@ -113,7 +113,10 @@ impl Config {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let cli = Cli::try_parse_from(arguments)?;
+        let mut command = without_empty_variables(Cli::command());
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        let cli =
+            Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
         let verb = cli.verb.name();
         let job = match cli.verb {
             Verb::Mirror(args) => args.into_job().map(Job::Mirror),
@@ -139,6 +142,22 @@ impl Config {
     }
 }
 
+/// The command without the environment variables that are empty: deployments that template every variable leave those of which
+/// nothing is wanted empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let unset = |argument: clap::Arg| {
+        let variable = argument.get_env().and_then(std::env::var_os);
+        if variable.is_some_and(|value| value.is_empty()) {
+            argument.env(Resettable::<clap::builder::OsStr>::Reset)
+        } else {
+            argument
+        }
+    };
+    command
+        .mut_args(unset)
+        .mut_subcommands(without_empty_variables)
+}
+
 /// What is wrong with a combination of flags that are each right.
 #[derive(Debug)]
 pub struct Wrong(pub String);
@@ -160,7 +179,7 @@ pub fn command() -> clap::Command {
     propagate_version = true,
     max_term_width = 110,
     styles = STYLES,
-    after_help = "Every flag can be given as an environment variable: SHADOWTAP_PORT for --port.\n\
+    after_help = "Every flag can be given as an environment variable: SHADOWTAP_PORT for --port; an empty one counts as none.\n\
                   Exit codes: 0 done, 1 failed while running, 2 wrong usage. Data goes to standard output, logs to standard error.\n\
                   'shadowtap VERB --help' shows a verb's flags and examples; 'shadowtap demo' shows the whole thing at work."
 )]

@@ -54,8 +54,8 @@ impl Completeness {
 /// What makes a message readable in more than one way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Doubts {
-    /// `Content-Length` beside `Transfer-Encoding` (RFC 9112 §6.3 clause 3), or a transfer coding that ends in
-    /// something other than one plain `chunked`.
+    /// `Content-Length` beside `Transfer-Encoding` (RFC 9112 §6.3 clause 3), a transfer coding that ends in
+    /// something other than one plain `chunked`, or chunk lines that end in something other than CRLF.
     pub transfer_encoding: bool,
     /// Several or invalid `Content-Length`s (RFC 9112 §6.3 clause 5).
     pub content_length: bool,
@@ -76,6 +76,44 @@ impl Doubts {
             || self.head
             || self.retransmission
             || self.unproven
+    }
+
+    /// The names of those that are there.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.transfer_encoding, "transfer_encoding"),
+            (self.content_length, "content_length"),
+            (self.head, "head"),
+            (self.retransmission, "retransmission"),
+            (self.unproven, "unproven"),
+        ]
+        .into_iter()
+        .filter_map(|(there, name)| there.then_some(name))
+    }
+
+    /// Those of the given names; others are passed over.
+    #[must_use]
+    pub fn named(names: &[String]) -> Self {
+        let has = |name: &str| names.iter().any(|it| it == name);
+        Self {
+            transfer_encoding: has("transfer_encoding"),
+            content_length: has("content_length"),
+            head: has("head"),
+            retransmission: has("retransmission"),
+            unproven: has("unproven"),
+        }
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            transfer_encoding: self.transfer_encoding || other.transfer_encoding,
+            content_length: self.content_length || other.content_length,
+            head: self.head || other.head,
+            retransmission: self.retransmission || other.retransmission,
+            unproven: self.unproven || other.unproven,
+        }
     }
 }
 

@@ -117,7 +117,9 @@ impl Metrics {
             .iter()
             .map(|counter| {
                 let handle = PromCounter::default();
-                registry.register(counter.name(), counter.meaning(), handle.clone());
+                // The encoder ends every text in a full stop of its own.
+                let help = counter.meaning().trim_end_matches('.');
+                registry.register(counter.name(), help, handle.clone());
                 handle
             })
             .collect();
@@ -308,6 +310,10 @@ mod tests {
         metrics.targets()[0].replayed(ReplayOutcome::Answered(204), Some(Duration::from_millis(2)));
         metrics.targets()[0].replayed(ReplayOutcome::Failed, None);
         let text = openmetrics(&registry);
+        let helps = text.lines().filter(|line| line.starts_with("# HELP "));
+        for help in helps {
+            assert!(help.ends_with('.') && !help.ends_with(".."), "{help}");
+        }
         for line in [
             "shadowtap_packets_total 8",
             "shadowtap_dropped_total{stage=\"packet\",reason=\"not_ip\"} 1",

@@ -23,7 +23,7 @@ mod rebuild;
 mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::damage::Damage;
 pub use self::input::{Format, Input, detect};
@@ -55,12 +55,25 @@ pub enum RecordError {
         source: io::Error,
     },
     /// Writing failed; what was written before is readable.
-    #[error("{}: writing failed: {source}; what was written before is readable", path.display())]
+    #[error(
+        "{}: writing failed: {source}; what was written before is readable",
+        output_name(path)
+    )]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An HTTP archive has become as long as one may be that is to be read again.
+    #[error(
+        "{}: an HTTP archive longer than 256 MiB is not read as a whole, so no more is written to it; use .jsonl or .gor, which may \
+         be of any length",
+        path.display()
+    )]
+    ArchiveFull {
+        /// The file.
+        path: PathBuf,
     },
     /// The file's name does not say in which format to write.
     #[error(
@@ -101,4 +114,13 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// How people call what is written to.
+fn output_name(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard output".to_owned()
+    } else {
+        path.display().to_string()
+    }
 }

@@ -185,9 +185,36 @@ fn a_table_for_people_and_lines_for_programs() {
         .expect("started");
     assert_eq!(by_environment.stdout, lines.stdout);
 
+    let empty_variables = command(&["inspect", "--json", text(&file)])
+        .env("SHADOWTAP_PORT", "")
+        .env("SHADOWTAP_JSON", "")
+        .env("SHADOWTAP_LOG_LEVEL", "")
+        .output()
+        .expect("started");
+    assert_eq!(empty_variables.stdout, lines.stdout);
+    assert_eq!(code(&empty_variables), 0);
+
     let elsewhere = run(&["inspect", "--json", "--port", "81", text(&file)]);
     assert_eq!(code(&elsewhere), 0);
     assert_eq!(stdout(&elsewhere), "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_takes_nothing_is_named() {
+    let fixture = in_root("fixtures/keep_alive.pcap");
+    for arguments in [
+        &["inspect", "--json", text(&fixture)][..],
+        &["inspect", text(&fixture)],
+        &["convert", text(&fixture), "--out", "-"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full");
+        let output = command(arguments)
+            .stdout(full.expect("it is there"))
+            .output()
+            .expect("started");
+        assert_fails(&output, 1, &["standard output", "No space left"]);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::capture::file::FileSource;
 use crate::capture::merge::Merged;
 use crate::capture::{CaptureError, PacketSource};
 use crate::exchange::{ConnectionId, Event, ExchangeId};
-use crate::record::{Input as Recording, Reader, RecordError};
+use crate::record::{Format, Input as Recording, Reader, RecordError};
 use crate::tap::{Tap, TapConfig};
 use crate::time::Timestamp;
 
@@ -211,6 +211,9 @@ impl Messages {
         let damaged = self.reader.damaged();
         if self.next.is_none() && damaged > 0 && !self.reported {
             self.reported = true;
+            if damaged == 1 {
+                bail!("a piece of the recordings could not be used; it is named above");
+            }
             bail!(
                 "{damaged} pieces of the recordings could not be used; the first of them are named above"
             );
@@ -235,7 +238,7 @@ fn open(file: &Path) -> anyhow::Result<Opened> {
         // Opened once more, the capture reader knows how far it is in the file.
         Ok(_) => Ok(Opened::Capture(FileSource::open(file)?)),
         // The capture reader knows more about what a file is that is none.
-        Err(RecordError::Unknown { .. }) if !is_stdin => {
+        Err(RecordError::Unknown { .. }) if !is_stdin && !is_named_as_messages(file) => {
             Ok(Opened::Capture(FileSource::open(file)?))
         }
         Err(RecordError::Open { path, source }) if source.kind() == io::ErrorKind::NotFound => {
@@ -243,6 +246,11 @@ fn open(file: &Path) -> anyhow::Result<Opened> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the name says that the file is a recording of messages.
+fn is_named_as_messages(file: &Path) -> bool {
+    Format::of_name(file).is_some_and(|(format, _)| !format.holds_packets())
 }
 
 /// When an event happened, as far as order needs it; an event without a time comes as soon as it can.

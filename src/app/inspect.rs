@@ -16,7 +16,12 @@ use crate::report::{self, Totals};
 /// # Errors
 /// When a file does not open, or standard output fails.
 pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
-    let mut input = Input::open(&job.files, job.tap)?;
+    let input = Input::open(&job.files, job.tap)?;
+    show(input, job.output, screen)
+        .map_err(|error| anyhow::Error::new(error).context("standard output: writing failed"))
+}
+
+fn show(mut input: Input, output: Output, screen: &Screen) -> io::Result<Finished> {
     // A table on the same terminal shows well enough how far it is.
     let mut progress = if io::stdout().is_terminal() {
         Progress::none()
@@ -26,7 +31,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut joiner = Joiner::new(WAITING_REQUESTS);
     let mut totals = Totals::new();
-    if job.output == Output::Table {
+    if output == Output::Table {
         writeln!(out, "{}", report::exchange_heading())?;
     }
     // An error ends the packets, not the events: what the connections still held comes after it.
@@ -35,7 +40,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         match input.next_event() {
             Ok(Some(event)) => {
                 if let Some(exchange) = joiner.push(event) {
-                    print(&exchange, job.output, &mut totals, &mut out)?;
+                    print(&exchange, output, &mut totals, &mut out)?;
                 }
             }
             Ok(None) => break,
@@ -47,7 +52,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     }
     let late = joiner.late();
     for exchange in joiner.finish() {
-        print(&exchange, job.output, &mut totals, &mut out)?;
+        print(&exchange, output, &mut totals, &mut out)?;
     }
     out.flush()?;
     if late > 0 {
@@ -57,7 +62,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         );
     }
     let account: Account = input.account();
-    if job.output == Output::Table {
+    if output == Output::Table {
         write!(out, "\n{totals}\n\n{}", report::account(&account, &[]))?;
         out.flush()?;
     }
@@ -65,7 +70,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         account,
         targets: Vec::new(),
         outcome,
-        printed: job.output == Output::Table,
+        printed: output == Output::Table,
     })
 }
 

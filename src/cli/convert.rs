@@ -19,7 +19,8 @@ pub struct Flags {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// The file to write; its name says the format: .pcap .gor .jsonl .har, gzipped with .gz behind that.
+    /// The file to write; its name says the format: .pcap .gor .jsonl .har, gzipped with .gz behind that. '-' is standard output,
+    /// which gets JSON lines.
     #[arg(short, long, value_name = "FILE", env = "SHADOWTAP_OUT")]
     out: PathBuf,
 

@@ -49,7 +49,7 @@ impl Body {
             return Cow::Borrowed(&self.wire);
         }
         let mut content = Vec::with_capacity(self.wire.len());
-        let mut chunks = Chunks { rest: &self.wire };
+        let mut chunks = Chunks::of(&self.wire);
         while let Some(chunk) = chunks.next_chunk() {
             content.extend_from_slice(chunk);
         }
@@ -62,22 +62,64 @@ impl Body {
         if self.framing != Framing::Chunked {
             return &[];
         }
-        let mut chunks = Chunks { rest: &self.wire };
+        let mut chunks = Chunks::of(&self.wire);
         while chunks.next_chunk().is_some() {}
         chunks.rest
+    }
+
+    /// Whether a line of its chunk framing or of its trailers ends in anything but one CRLF: servers differ in what they take for
+    /// the end of such a line (RFC 9112 §2.2, §7.1), and so in where the body ends.
+    #[must_use]
+    pub fn has_odd_chunks(&self) -> bool {
+        if self.framing != Framing::Chunked {
+            return false;
+        }
+        let mut chunks = Chunks::of(&self.wire);
+        while chunks.next_chunk().is_some() {}
+        chunks.odd
+            || chunks
+                .rest
+                .split_inclusive(|&byte| byte == b'\n')
+                .any(is_odd)
+    }
+
+    /// Whether its chunk framing says more than where the chunks end: extensions, trailers, or odd lines.
+    #[must_use]
+    pub fn says_more_than_content(&self) -> bool {
+        if self.framing != Framing::Chunked {
+            return false;
+        }
+        let mut chunks = Chunks::of(&self.wire);
+        while chunks.next_chunk().is_some() {}
+        chunks.odd || chunks.extended || !matches!(chunks.rest, b"\r\n" | b"")
     }
 }
 
 /// Walks the chunks of a body whose framing was already found good.
 struct Chunks<'a> {
     rest: &'a [u8],
+    /// Whether a line has ended in anything but CRLF.
+    odd: bool,
+    /// Whether something stood behind a size.
+    extended: bool,
 }
 
 impl<'a> Chunks<'a> {
+    const fn of(wire: &'a [u8]) -> Self {
+        Self {
+            rest: wire,
+            odd: false,
+            extended: false,
+        }
+    }
+
     fn next_chunk(&mut self) -> Option<&'a [u8]> {
         let line_feed = memchr(b'\n', self.rest)?;
-        let size = chunk_size_loose(&self.rest[..line_feed])?;
-        self.rest = &self.rest[line_feed + 1..];
+        let (line, rest) = self.rest.split_at(line_feed + 1);
+        let size = chunk_size_loose(line)?;
+        self.odd |= is_odd(line);
+        self.extended |= line.contains(&b';');
+        self.rest = rest;
         if size == 0 {
             return None;
         }
@@ -85,12 +127,19 @@ impl<'a> Chunks<'a> {
             .unwrap_or(usize::MAX)
             .min(self.rest.len());
         let (chunk, rest) = self.rest.split_at(take);
+        self.odd |= rest.starts_with(b"\n");
         self.rest = rest
             .strip_prefix(b"\r\n")
             .or_else(|| rest.strip_prefix(b"\n"))
             .unwrap_or(rest);
         Some(chunk)
     }
+}
+
+/// Whether a line, its LF included, ends in anything but one CRLF.
+fn is_odd(line: &[u8]) -> bool {
+    line.strip_suffix(b"\r\n")
+        .is_none_or(|line| line.contains(&b'\r'))
 }
 
 /// The size in a chunk's first line, without its LF; `None` when a careful server refuses it (RFC 9112 §7.1).
@@ -124,4 +173,38 @@ fn leading_size(line: &[u8]) -> Option<(u64, &[u8])> {
         size.checked_mul(16)?.checked_add(u64::from(value))
     })?;
     Some((size, &line[digits..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_chunks_that_end_oddly_are_told() {
+        // The wire, whether its lines are odd, and whether it says more than its content.
+        let cases: [(&[u8], bool, bool); 12] = [
+            (b"3\r\nabc\r\n0\r\n\r\n", false, false),
+            (b"0\r\n\r\n", false, false),
+            (b"4\r\na\nb\r\r\n0\r\n\r\n", false, false),
+            (b"3;x=y\r\nabc\r\n0\r\n\r\n", false, true),
+            (b"3\r\nabc\r\n0;last\r\n\r\n", false, true),
+            (b"3\r\nabc\r\n0\r\nA: b\r\nC: d\r\n\r\n", false, true),
+            (b"3\nabc\r\n0\r\n\r\n", true, true),
+            (b"3\r\nabc\n0\r\n\r\n", true, true),
+            (b"3\r\nabc\r\n0\n\r\n", true, true),
+            (b"3\r\nabc\r\n0\r\n\n", true, true),
+            (b"3\r\nabc\r\n0\r\nA: b\n\r\n", true, true),
+            (b"3\r\r\nabc\r\n0\r\n\r\n", true, true),
+        ];
+        for (wire, odd, more) in cases {
+            let body = Body {
+                framing: Framing::Chunked,
+                wire: Bytes::from_static(wire),
+                missing: 0,
+            };
+            let shown = wire.escape_ascii();
+            assert_eq!(body.has_odd_chunks(), odd, "{shown}");
+            assert_eq!(body.says_more_than_content(), more, "{shown}");
+        }
+    }
 }

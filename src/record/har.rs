@@ -5,14 +5,14 @@
 
 mod read;
 
-use crate::exchange::{Completeness, Exchange, Request, Response};
+use crate::exchange::{Completeness, Doubts, Exchange, Request, Response};
 use crate::http1::{Body, Fields, unfold};
 use crate::time::Timestamp;
 
 use super::json::{push_base64, push_latin1, push_number, push_text};
 use super::rfc3339;
 
-pub(super) use self::read::read_entries;
+pub(super) use self::read::{MAX_ARCHIVE, read_entries};
 
 /// What begins a file.
 pub(super) fn header() -> Vec<u8> {
@@ -89,6 +89,7 @@ fn append_request(out: &mut Vec<u8>, request: &Request) {
         out.extend_from_slice(b",\"_target\":");
         push_latin1(out, head.target());
     }
+    append_exact(out, head.bytes(), &request.body, request.doubts);
     append_head(out, head.version(), head.fields());
     out.extend_from_slice(b",\"queryString\":[");
     let query = head.target().splitn(2, |&byte| byte == b'?').nth(1);
@@ -128,6 +129,9 @@ fn append_response(out: &mut Vec<u8>, response: Option<&Response>) {
     push_number(out, head.status());
     out.extend_from_slice(b",\"statusText\":");
     push_latin1(out, head.reason());
+    if response.completeness.is_whole() {
+        append_exact(out, head.bytes(), &response.body, response.doubts);
+    }
     append_head(out, head.version(), head.fields());
     let content = response.body.content();
     out.extend_from_slice(b",\"content\":{\"size\":");
@@ -155,6 +159,25 @@ fn append_head(out: &mut Vec<u8>, version: &[u8], fields: Fields<'_>) {
         append_pair(out, at, name, &unfold(value));
     }
     out.push(b']');
+}
+
+/// What the members of the format cannot say: why a message is ambiguous, and its bytes where they are more than a list of fields
+/// and a content.
+fn append_exact(out: &mut Vec<u8>, head: &[u8], body: &Body, doubts: Doubts) {
+    if doubts.any() {
+        out.extend_from_slice(b",\"_doubts\":[");
+        for (at, name) in doubts.names().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            push_text(out, name);
+        }
+        out.push(b']');
+    }
+    if doubts.any() || body.says_more_than_content() {
+        out.extend_from_slice(b",\"_bytes\":");
+        push_base64(out, [head, &body.wire]);
+    }
 }
 
 fn append_pair(out: &mut Vec<u8>, at: usize, name: &[u8], value: &[u8]) {

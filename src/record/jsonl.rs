@@ -188,7 +188,7 @@ impl Message<'_> {
             line.text(keys.incomplete, reason.name());
         }
         if self.doubts.any() {
-            let names: Vec<&str> = doubt_names(self.doubts).collect();
+            let names: Vec<&str> = self.doubts.names().collect();
             line.key(keys.doubts);
             line.list(&names, |out, name| push_text(out, name));
         }
@@ -248,18 +248,6 @@ const fn framing_name(framing: Framing) -> &'static str {
         Framing::Chunked => "chunked",
         Framing::UntilClose => "until_close",
     }
-}
-
-fn doubt_names(doubts: Doubts) -> impl Iterator<Item = &'static str> {
-    [
-        (doubts.transfer_encoding, "transfer_encoding"),
-        (doubts.content_length, "content_length"),
-        (doubts.head, "head"),
-        (doubts.retransmission, "retransmission"),
-        (doubts.unproven, "unproven"),
-    ]
-    .into_iter()
-    .filter_map(|(there, name)| there.then_some(name))
 }
 
 /// An object that is being written, member by member.

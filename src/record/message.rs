@@ -30,7 +30,11 @@ pub(super) fn request(payload: Bytes) -> Result<Parsed<RequestHead>, HeadError> 
     let head = RequestHead::parse(head)?;
     let (length, doubts) = framing::of_request(&head);
     Ok(match length {
-        Length::Framed(framing) => parsed(head, rest, framing, doubts, REQUEST),
+        Length::Framed(framing) => {
+            let mut request = parsed(head, rest, framing, doubts, REQUEST);
+            request.doubts.transfer_encoding |= request.body.has_odd_chunks();
+            request
+        }
         Length::Tunnel => parsed(head, rest, Framing::None, doubts, REQUEST),
         Length::Invalid => Parsed {
             head,

@@ -25,6 +25,8 @@ pub(super) struct Output {
     preamble: usize,
     /// What closes the file; written at every flush, and over again by the next records.
     footer: &'static [u8],
+    /// Records given to a compressor or a stream, which may not have brought them to the file yet.
+    under_way: u64,
     /// When everything was last brought to the file.
     flushed: Instant,
     failed: Option<(io::ErrorKind, String)>,
@@ -129,6 +131,7 @@ impl Output {
             ends: Vec::new(),
             preamble: 0,
             footer,
+            under_way: 0,
             flushed: Instant::now(),
             failed: None,
         }
@@ -177,7 +180,7 @@ impl Output {
 
     /// Brings everything taken so far to the file, in a form that can be read now.
     pub(super) fn flush(&mut self) -> (Progress, Result<(), RecordError>) {
-        let (progress, result) = self.write_out();
+        let (mut progress, result) = self.write_out();
         self.flushed = Instant::now();
         let result = result.and_then(|()| {
             let flushed = match &mut self.sink {
@@ -188,6 +191,11 @@ impl Output {
             };
             flushed.map_err(|error| self.fail(&error))
         });
+        let under_way = std::mem::take(&mut self.under_way);
+        match result {
+            Ok(()) => progress.written += under_way,
+            Err(_) => progress.lost += under_way,
+        }
         (progress, result)
     }
 
@@ -254,6 +262,10 @@ impl Output {
             Sink::Stream(stream) => stream.write_all(&self.pending),
         };
         let progress = match &result {
+            Ok(()) if !matches!(self.sink, Sink::File { .. }) => {
+                self.under_way += count;
+                Progress::default()
+            }
             Ok(()) => Progress {
                 written: count,
                 lost: 0,

@@ -46,6 +46,8 @@ enum Writing {
     },
     Jsonl,
     Har {
+        /// Bytes of it so far.
+        size: usize,
         empty: bool,
     },
 }
@@ -97,8 +99,10 @@ impl Writer {
             Format::Gor => Writing::Gor { orphans: 0 },
             Format::Jsonl => Writing::Jsonl,
             Format::Har => {
-                output.preamble(&har::header());
-                Writing::Har { empty: true }
+                let header = har::header();
+                output.preamble(&header);
+                let size = header.len() + har::FOOTER.len();
+                Writing::Har { size, empty: true }
             }
         };
         Ok(Self {
@@ -149,15 +153,7 @@ impl Writer {
             Writing::Gor { .. } => return self.gor_exchange(exchange),
             Writing::Pcap { .. } => return self.pcap_exchange(exchange),
             Writing::Jsonl => {}
-            Writing::Har { empty } => {
-                let comma = !*empty;
-                return self.record(|out| {
-                    if comma {
-                        out.push(b',');
-                    }
-                    har::append_entry(out, exchange)
-                });
-            }
+            Writing::Har { .. } => return self.har_exchange(exchange),
         }
         self.record(|out| {
             jsonl::append_exchange(out, exchange, jsonl::Detail::Recording);
@@ -268,6 +264,39 @@ impl Writer {
         &self.account
     }
 
+    fn har_exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+        let Writing::Har { size, empty } = &self.format else {
+            return Ok(());
+        };
+        let (size, comma) = (*size, !*empty);
+        let mut longer = size;
+        let (taken, result) = self.offer(|out| {
+            let start = out.len();
+            if comma {
+                out.push(b',');
+            }
+            let can_say = har::append_entry(out, exchange);
+            longer = size + out.len() - start;
+            can_say && longer as u64 <= har::MAX_ARCHIVE
+        });
+        if taken {
+            let empty = false;
+            self.format = Writing::Har {
+                size: longer,
+                empty,
+            };
+            return result;
+        }
+        if longer as u64 <= har::MAX_ARCHIVE {
+            self.account.drop(Reason::RecordIncomplete);
+            return result;
+        }
+        self.account.drop(Reason::WriteFailed);
+        Err(RecordError::ArchiveFull {
+            path: self.output.path().to_owned(),
+        })
+    }
+
     fn gor_exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
         let mut number = exchange.id().map(gor::exchange_part);
         let mut result = Ok(());
@@ -352,17 +381,24 @@ impl Writer {
             .try_for_each(|made| self.write_packet(&made.packet()))
     }
 
-    /// Offers one record to the output.
+    /// Offers one record to the output; one that `append` refuses is not whole.
     fn record(&mut self, append: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<(), RecordError> {
-        self.account.count(Counter::RecordsOffered);
-        let (taken, progress, result) = self.output.record(append);
+        let (taken, result) = self.offer(append);
         if !taken {
             self.account.drop(Reason::RecordIncomplete);
-        } else if let Writing::Har { empty } = &mut self.format {
-            *empty = false;
         }
-        self.count(progress);
         result
+    }
+
+    /// Offers one record to the output, and tells whether `append` had something to write.
+    fn offer(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> (bool, Result<(), RecordError>) {
+        self.account.count(Counter::RecordsOffered);
+        let (taken, progress, result) = self.output.record(append);
+        self.count(progress);
+        (taken, result)
     }
 
     fn count(&mut self, progress: Progress) {
@@ -382,5 +418,39 @@ fn count(account: &mut Account, progress: Progress, format: &Writing) {
     if !made_up {
         account.add(Counter::RecordsWritten, progress.written);
         account.drop_n(Reason::WriteFailed, progress.lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_grows_no_longer_than_one_that_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.har");
+        let mut writer = Writer::create(&path, Options::default()).unwrap();
+        let request = crate::traffic::tests::request("GET / HTTP/1.1\r\n\r\n", "");
+        let exchange = Exchange {
+            connection: request.connection,
+            endpoints: request.endpoints,
+            request: Some(request.into()),
+            response: None,
+        };
+        writer.exchange(&exchange).unwrap();
+        writer.format = Writing::Har {
+            size: har::MAX_ARCHIVE as usize - 10,
+            empty: false,
+        };
+        let refused = writer.exchange(&exchange).unwrap_err();
+        assert!(matches!(refused, RecordError::ArchiveFull { .. }));
+        assert!(refused.to_string().contains("a.har"), "{refused}");
+        let (account, result) = writer.finish();
+        result.unwrap();
+        account.check().unwrap();
+        assert_eq!(account.get(Counter::RecordsWritten), 1);
+        assert_eq!(account.dropped(Reason::WriteFailed), 1);
+        let back = har::read_entries(std::fs::File::open(&path).unwrap());
+        assert_eq!(back.len(), 1);
     }
 }

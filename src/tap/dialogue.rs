@@ -505,6 +505,10 @@ impl Dialogue {
         } = unfinished;
         let lane = &mut self.lanes[client];
         doubts.retransmission |= lane.take_doubt(first.offset);
+        if body.has_odd_chunks() {
+            doubts.transfer_encoding = true;
+            self.framing_in_doubt = true;
+        }
         if tunnel_awaited && completeness.is_whole() && !self.opaque {
             lane.paused.get_or_insert_default();
         }

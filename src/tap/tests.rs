@@ -279,3 +279,16 @@ fn a_retransmission_that_differs_puts_the_message_in_doubt_that_it_falls_into() 
         );
     }
 }
+
+#[test]
+fn a_chunked_request_with_odd_lines_puts_what_follows_in_doubt_too() {
+    let mut connections = connected();
+    let odd: &[u8] = b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n";
+    let next: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
+    connections.segment(&sent(1, 1001, DATA, odd));
+    connections.segment(&sent(1 + odd.len() as u32, 1001, DATA, next));
+    let seen = requests(&mut connections);
+    assert_eq!(targets(&seen), [b"/1", b"/2"]);
+    assert!(seen.iter().all(|request| request.doubts.transfer_encoding));
+    assert_eq!(*seen[0].body.content(), *b"abc");
+}

@@ -179,7 +179,7 @@ fn every_kept_capture_survives_every_format() {
                 facts as fn(&Exchange) -> String,
             ),
             ("a.gor", whole_messages, wire_facts),
-            ("a.har", whole_and_clear, har_facts),
+            ("a.har", with_whole_request, har_facts),
             ("a.pcap", whole_and_clear, wire_facts),
         ] {
             let kept: Vec<_> = seen.iter().cloned().filter_map(keep).collect();
@@ -210,6 +210,66 @@ fn whole_messages(mut exchange: Exchange) -> Option<Exchange> {
         .response
         .filter(|response| response.completeness.is_whole());
     (exchange.request.is_some() || exchange.response.is_some()).then_some(exchange)
+}
+
+/// The exchange, if its request is whole; its answer, if that is too.
+fn with_whole_request(exchange: Exchange) -> Option<Exchange> {
+    whole_messages(exchange).filter(|exchange| exchange.request.is_some())
+}
+
+/// What makes a message ambiguous, and what its chunks say beside their content, comes back from an archive.
+#[test]
+fn an_archive_says_what_its_format_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let with_body =
+        |number, head, body: &[u8]| exchange(number, head, body, Framing::Chunked, None);
+    let mut list = vec![
+        with_body(1, chunked, b"3;a=b\r\nabc\r\n0\r\n\r\n"),
+        with_body(2, chunked, b"3\r\nabc\r\n0\r\nTrailer: yes\r\n\r\n"),
+        with_body(3, chunked, b"3\nabc\n0\n\n"),
+        with_body(
+            4,
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            b"3\r\nabc\r\n0\r\n\r\n",
+        ),
+        exchange(
+            5,
+            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            b"",
+            Framing::None,
+            None,
+        ),
+        get(6, "/"),
+    ];
+    let doubts = |index: usize, list: &mut Vec<Exchange>, doubts: Doubts| {
+        Arc::make_mut(list[index].request.as_mut().unwrap()).doubts = doubts;
+    };
+    let framing = Doubts {
+        transfer_encoding: true,
+        ..Doubts::default()
+    };
+    doubts(2, &mut list, framing);
+    doubts(3, &mut list, framing);
+    let head = Doubts {
+        head: true,
+        ..Doubts::default()
+    };
+    doubts(4, &mut list, head);
+    let unproven = Doubts {
+        retransmission: true,
+        unproven: true,
+        ..Doubts::default()
+    };
+    doubts(5, &mut list, unproven);
+    let (path, _) = write(&folder, "a.har", &list);
+    let back = read(&[path]);
+    assert_eq!(all(&back, wire_facts), all(&list, wire_facts));
+    let told = |list: &[Exchange]| -> Vec<Doubts> {
+        let requests = list.iter().filter_map(|it| it.request.as_ref());
+        requests.map(|it| it.doubts).collect()
+    };
+    assert_eq!(told(&back), told(&list));
 }
 
 /// The exchange, if its request is whole and can be read in one way only; its answer, if that is too.

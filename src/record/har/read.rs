@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{CREATOR, target_in};
 use crate::account::{Reason, Stage};
 use crate::exchange::{
-    Completeness, ConnectionId, Endpoints, Exchange, ExchangeId, Request, Response,
+    Completeness, ConnectionId, Doubts, Endpoints, Exchange, ExchangeId, Request, Response,
 };
+use crate::http1::{RequestHead, ResponseHead};
 use crate::record::damage::Damage;
 use crate::record::json::latin1_bytes;
 use crate::record::jsonl::reason_named;
+use crate::record::message::{self, Parsed};
 use crate::record::rebuild::{self, Content, Fields};
 use crate::record::rfc3339;
 use crate::time::Timestamp;
@@ -131,6 +134,10 @@ struct HarRequest {
     url: String,
     #[serde(default, rename = "_target")]
     target: Option<String>,
+    #[serde(default, rename = "_doubts")]
+    doubts: Vec<String>,
+    #[serde(default, rename = "_bytes")]
+    bytes: Option<String>,
     #[serde(default)]
     http_version: Option<String>,
     #[serde(default)]
@@ -169,6 +176,10 @@ struct HarResponse {
     headers: Vec<Pair>,
     #[serde(default)]
     content: HarContent,
+    #[serde(default, rename = "_doubts")]
+    doubts: Vec<String>,
+    #[serde(default, rename = "_bytes")]
+    bytes: Option<String>,
     #[serde(default, rename = "_error")]
     error: Option<String>,
 }
@@ -221,11 +232,7 @@ impl Entry {
         };
 
         let method = latin1_bytes(&self.request.method);
-        let target = self.request.target_bytes();
-        let version = plain_version(self.request.http_version.as_deref(), own).to_owned();
-        let fields = self.request.fields(own)?;
-        let parsed = rebuild::request(&method, &target, version.as_bytes(), fields)
-            .map_err(|error| format!("the request makes no HTTP head: {error}"))?;
+        let parsed = self.request.parsed(own, &method)?;
         let request = Arc::new(Request {
             id: ExchangeId(number),
             connection,
@@ -272,6 +279,23 @@ impl Entry {
 }
 
 impl HarRequest {
+    fn parsed(mut self, own: bool, method: &[u8]) -> Result<Parsed<RequestHead>, String> {
+        let doubts = Doubts::named(&self.doubts);
+        let parsed = match self.bytes.take() {
+            Some(bytes) => message::request(exact(bytes)?),
+            None => {
+                let target = self.target_bytes();
+                let version = plain_version(self.http_version.as_deref(), own).to_owned();
+                let fields = self.fields(own)?;
+                rebuild::request(method, &target, version.as_bytes(), fields)
+            }
+        };
+        let mut parsed =
+            parsed.map_err(|error| format!("the request makes no HTTP head: {error}"))?;
+        parsed.doubts = parsed.doubts.and(doubts);
+        Ok(parsed)
+    }
+
     fn target_bytes(&self) -> Vec<u8> {
         if let Some(target) = &self.target {
             return latin1_bytes(target);
@@ -322,13 +346,12 @@ impl HarRequest {
 }
 
 impl HarResponse {
-    fn response(
-        self,
-        own: bool,
-        method: &[u8],
-        (first_byte, last_byte): (Timestamp, Timestamp),
-        interim: Vec<u16>,
-    ) -> Result<Response, String> {
+    fn parsed(mut self, own: bool, method: &[u8]) -> Result<Parsed<ResponseHead>, String> {
+        let wrong = |error| format!("the response makes no HTTP head: {error}");
+        if let Some(bytes) = self.bytes.take() {
+            let (_, parsed) = message::response(exact(bytes)?, Some(method)).map_err(wrong)?;
+            return Ok(parsed);
+        }
         let mut list = pairs(self.headers);
         if !own {
             // Archives hold the decoded text, beside the fields of the encoded one.
@@ -343,7 +366,7 @@ impl HarResponse {
         };
         let version = plain_version(self.http_version.as_deref(), own);
         let reason = latin1_bytes(self.status_text.as_deref().unwrap_or(""));
-        let mut parsed = rebuild::response(
+        rebuild::response(
             version.as_bytes(),
             self.status as u16,
             &reason,
@@ -354,8 +377,21 @@ impl HarResponse {
             },
             Some(method),
         )
-        .map_err(|error| format!("the response makes no HTTP head: {error}"))?;
-        if let Some(error) = self.error {
+        .map_err(wrong)
+    }
+
+    fn response(
+        self,
+        own: bool,
+        method: &[u8],
+        (first_byte, last_byte): (Timestamp, Timestamp),
+        interim: Vec<u16>,
+    ) -> Result<Response, String> {
+        let doubts = Doubts::named(&self.doubts);
+        let error = self.error.clone();
+        let mut parsed = self.parsed(own, method)?;
+        parsed.doubts = parsed.doubts.and(doubts);
+        if let Some(error) = error {
             let reason = reason_named(&error, Stage::Response);
             parsed.completeness =
                 Completeness::Incomplete(reason.unwrap_or(Reason::ResponseCutByClose));
@@ -395,6 +431,14 @@ fn pairs(headers: Vec<Pair>) -> Vec<(Vec<u8>, Vec<u8>)> {
         .into_iter()
         .map(|pair| (latin1_bytes(&pair.name), latin1_bytes(&pair.value)))
         .collect()
+}
+
+/// The bytes of a whole message.
+fn exact(base64: String) -> Result<Bytes, String> {
+    match STANDARD.decode(base64) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => Err(format!("a message's _bytes are no base64: {error}")),
+    }
 }
 
 fn decode(text: String, encoding: Option<&str>) -> Result<Content, String> {
@@ -559,7 +603,7 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
 }
 
 /// Longest archive, unpacked.
-const MAX_ARCHIVE: u64 = 256 << 20;
+pub(in crate::record) const MAX_ARCHIVE: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {

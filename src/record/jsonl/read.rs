@@ -316,10 +316,6 @@ impl Wire {
                     }),
             ),
         };
-        let has = |name: &str| {
-            let names = self.doubts.as_deref().unwrap_or_default();
-            names.iter().any(|it| it == name)
-        };
         Ok(Parsed {
             head,
             body: Body {
@@ -327,13 +323,7 @@ impl Wire {
                 wire,
                 missing: self.missing,
             },
-            doubts: Doubts {
-                transfer_encoding: has("transfer_encoding"),
-                content_length: has("content_length"),
-                head: has("head"),
-                retransmission: has("retransmission"),
-                unproven: has("unproven"),
-            },
+            doubts: Doubts::named(self.doubts.as_deref().unwrap_or_default()),
             completeness,
             excess: 0,
         })
