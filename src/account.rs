@@ -267,6 +267,8 @@ named_enum! {
         RateLimited = "rate_limited",
         /// What the user wants changed in it would not leave a request.
         NotRewritable = "not_rewritable",
+        /// Whether its body holds what the user wants changed cannot be told: it is compressed, or JSON that is none.
+        BodyNotRewritable = "body_not_rewritable",
         /// The grace period ended before its turn.
         Stopped = "stopped",
         /// Sent, but the grace period ended before the answer came.
@@ -377,9 +379,11 @@ impl Reason {
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
             QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | SampledOut | RateLimited
-            | NotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1
-            | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
-            | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
+            | NotRewritable | BodyNotRewritable | Stopped | StoppedUnanswered | BreakerOpen
+            | TargetIsVersion1 | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout
+            | ConnectionLost | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => {
+                Stage::Replay
+            }
             RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
             | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {

@@ -7,6 +7,7 @@
 //!
 //! Selecting and sampling look at the request as it was captured. `docs/filters.md` describes what may be written.
 
+pub mod body;
 pub mod limit;
 mod pattern;
 pub mod redact;
@@ -82,19 +83,15 @@ impl Traffic {
     /// `request` as it is to be replayed.
     ///
     /// # Errors
-    /// That the rewriting would not leave a request.
+    /// Why what the user wants changed in it cannot be.
     pub fn rewritten(&self, request: &Arc<Request>) -> Result<Arc<Request>, Reason> {
         if self.rewrite.is_nothing() {
             return Ok(Arc::clone(request));
         }
-        match self.rewrite.head(request) {
-            Ok(None) => Ok(Arc::clone(request)),
-            Ok(Some(head)) => Ok(Arc::new(Request {
-                head,
-                ..Request::clone(request)
-            })),
-            Err(_) => Err(Reason::NotRewritable),
-        }
+        Ok(match self.rewrite.apply(request)? {
+            Some(changed) => Arc::new(changed),
+            None => Arc::clone(request),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Filters, samples and limits through the program, against a server that keeps what it gets.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -350,4 +350,89 @@ fn what_is_sent_is_changed_as_asked() {
     wrong(["--remove-header", "Shadowtap"], "--marker");
     wrong(["--set-header", "Content-Length: 5"], "where the body ends");
     wrong(["--rewrite-path", "/a=>/$1"], "no group '1'");
+    wrong(["--rewrite-body", "a=>$1"], "no group '1'");
+    wrong(["--set-body-json", "/a=b"], "/a=\"text\"");
+    wrong(["--basic-auth", "nobody"], "USER:PASSWORD");
+    wrong(["--basic-auth-file", "/nowhere"], "/nowhere");
+}
+
+#[test]
+fn bodies_are_changed_and_framed_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("traffic.gor");
+    let mut recording = String::new();
+    for (number, message) in [
+        "POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"id\":\"abc\"}",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nse\r\n4\r\ncret\r\n0\r\nX-T: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nsecret",
+        "GET /untouched HTTP/1.1\r\n\r\n",
+    ]
+    .iter()
+    .enumerate()
+    {
+        recording.push_str(&format!("1 {number:024} {number}\n{message}\n🐵🙈🙉\n"));
+    }
+    fs::write(&file, recording).expect("written");
+    let password = directory.path().join("password");
+    fs::write(&password, "me:too\nsecond line\n").expect("written");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = format!("http://{}", listener.local_addr().expect("an address"));
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&got);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, all) = (stream.expect("a stream"), Arc::clone(&all));
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let mut some = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut some) {
+                    bytes.extend_from_slice(&some[..read]);
+                    let text = String::from_utf8_lossy(&bytes);
+                    let ends = ["\"b\"}", "X-T: 1\r\n\r\n", "marker: 1\r\n\r\n"];
+                    if ends.iter().any(|end| text.ends_with(end)) {
+                        all.lock().expect("no panic").push(text.into_owned());
+                        let _ = stream.write_all(answer);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let output = run(&[
+        "replay",
+        file.to_str().expect("text"),
+        "--to",
+        &target,
+        "--speed",
+        "max",
+        "--marker",
+        "none",
+        "--rewrite-body",
+        "secre(t)=>$1",
+        "--set-body-json",
+        "/id=\"b\"",
+        "--basic-auth-file",
+        password.to_str().expect("text"),
+        "--add-header",
+        "marker: 1",
+    ]);
+    let account = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{account}");
+    assert!(account.contains(" 1   body_not_rewritable: "), "{account}");
+    let mut got = got.lock().expect("no panic").clone();
+    got.sort_unstable();
+    const AUTH: &str = "Authorization: Basic bWU6dG9v\r\nmarker: 1\r\n\r\n";
+    assert_eq!(
+        got,
+        [
+            format!("GET /untouched HTTP/1.1\r\n{AUTH}"),
+            format!(
+                "POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 10\r\n{AUTH}{{\"id\":\"b\"}}"
+            ),
+            format!(
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{AUTH}1\r\nt\r\n0\r\nX-T: 1\r\n\r\n"
+            ),
+        ]
+    );
 }

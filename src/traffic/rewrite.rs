@@ -5,13 +5,19 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use regex::bytes::Regex;
 
+use super::body::{BodyRewrite, Unreadable};
 use super::pattern::{RuleError, compile};
 use super::select::authority;
+use crate::account::Reason;
 use crate::exchange::Request;
-use crate::http1::{FieldName, HeadError, RequestHead, empty_line_begin, path_begin, range_of};
+use crate::http1::{
+    Body, FieldName, Framing, HeadError, RequestHead, empty_line_begin, path_begin, range_of,
+};
 
 /// What is changed, applied in the order of the members.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +36,8 @@ pub struct Rewrite {
     pub set_header: Vec<Field>,
     /// Fields that are added behind all others.
     pub add_header: Vec<Field>,
+    /// In the body.
+    pub body: BodyRewrite,
 }
 
 impl Rewrite {
@@ -43,14 +51,45 @@ impl Rewrite {
             && self.remove_header.is_empty()
             && self.set_header.is_empty()
             && self.add_header.is_empty()
+            && self.body.is_nothing()
     }
 
-    /// The head as it is to be sent; `None` when it stays as it is.
+    /// The request as it is to be sent; `None` when it stays as it is.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub fn apply(&self, request: &Request) -> Result<Option<Request>, Reason> {
+        let body = self
+            .body
+            .body(request)
+            .map_err(|Unreadable| Reason::BodyNotRewritable)?;
+        let head = self
+            .head(request, body.as_ref())
+            .map_err(|_| Reason::NotRewritable)?;
+        if head.is_none() && body.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Request {
+            head: head.unwrap_or_else(|| request.head.clone()),
+            body: body.unwrap_or_else(|| request.body.clone()),
+            ..request.clone()
+        }))
+    }
+
+    /// The head as it is to be sent before a `body` that was changed, if it was; `None` when it stays as it is.
     ///
     /// # Errors
     /// When what comes out is no head, as when more fields were added than any server takes.
-    pub fn head(&self, request: &Request) -> Result<Option<RequestHead>, HeadError> {
+    fn head(
+        &self,
+        request: &Request,
+        body: Option<&Body>,
+    ) -> Result<Option<RequestHead>, HeadError> {
         let head = &request.head;
+        let new_length = body.and_then(|body| match body.framing {
+            Framing::Length(length) => Some(length.to_string().into_bytes()),
+            _ => None,
+        });
         let mut edits = Vec::new();
         let target = head.target();
         if let Cow::Owned(changed) = self.target(target) {
@@ -72,6 +111,11 @@ impl Rewrite {
                     edits.push((place, self.set_header[index].value.clone().into_bytes()));
                 }
                 continue;
+            }
+            if let Some(length) = &new_length
+                && name.eq_ignore_ascii_case(b"content-length")
+            {
+                edits.push((range_of(head, value), length.clone()));
             }
             if name.eq_ignore_ascii_case(b"host")
                 && let Cow::Owned(changed) = substitute(self.host.iter().map(|it| &it.0), value)
@@ -189,7 +233,10 @@ fn edited(bytes: &[u8], edits: &[(Range<usize>, Vec<u8>)]) -> Bytes {
 }
 
 /// Owned if something has changed.
-fn substitute<'a>(all: impl Iterator<Item = &'a Substitution>, text: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn substitute<'a>(
+    all: impl Iterator<Item = &'a Substitution>,
+    text: &[u8],
+) -> Cow<'_, [u8]> {
     let mut now = Cow::Borrowed(text);
     for Substitution { regex, to } in all {
         if let Cow::Owned(changed) = regex.replace_all(&now, to.as_bytes()) {
@@ -204,21 +251,21 @@ fn substitute<'a>(all: impl Iterator<Item = &'a Substitution>, text: &[u8]) -> C
 
 /// `REGEX=>TEXT`: each match is replaced; `$1` or `${name}` in the text is what a group matched, `$$` is `$`.
 #[derive(Clone, Debug)]
-struct Substitution {
+pub(super) struct Substitution {
     regex: Regex,
     to: String,
 }
 
 impl Substitution {
-    fn parse(text: &str, forbidden: &str) -> Result<Self, RuleError> {
+    /// Parses one whose text has only characters that may stand where it goes.
+    pub(super) fn parse(text: &str, may_stand: impl Fn(char) -> bool) -> Result<Self, RuleError> {
         let (from, to) = text
             .split_once("=>")
             .ok_or_else(|| RuleError::new("expected REGEX=>TEXT"))?;
         if from.is_empty() {
             return Err(RuleError::new("the regular expression is empty"));
         }
-        let wrong = |c: char| !c.is_ascii_graphic() || forbidden.contains(c);
-        if let Some(wrong) = to.chars().find(|&c| wrong(c)) {
+        if let Some(wrong) = to.chars().find(|&c| !may_stand(c)) {
             return Err(RuleError(format!(
                 "{wrong:?} cannot stand here; write it percent-encoded"
             )));
@@ -240,6 +287,11 @@ impl Substitution {
             to: to.to_owned(),
         })
     }
+}
+
+/// Whether a character is printable ASCII and none of `forbidden`.
+fn graphic_but(forbidden: &str) -> impl Fn(char) -> bool {
+    move |c| c.is_ascii_graphic() && !forbidden.contains(c)
 }
 
 /// The groups that a replacement speaks of, as the regex crate reads it.
@@ -274,7 +326,7 @@ impl FromStr for PathSubstitution {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Substitution::parse(text, "?#").map(Self)
+        Substitution::parse(text, graphic_but("?#")).map(Self)
     }
 }
 
@@ -286,7 +338,7 @@ impl FromStr for HostSubstitution {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Substitution::parse(text, "/?#@").map(Self)
+        Substitution::parse(text, graphic_but("/?#@")).map(Self)
     }
 }
 
@@ -344,6 +396,21 @@ pub struct Field {
 }
 
 impl Field {
+    /// `Authorization` by name and password (RFC 7617).
+    ///
+    /// # Errors
+    /// When there is no colon between them.
+    pub fn basic_auth(user_and_password: &str) -> Result<Self, RuleError> {
+        if !user_and_password.contains(':') {
+            return Err(RuleError::new("expected USER:PASSWORD"));
+        }
+        format!(
+            "Authorization: Basic {}",
+            STANDARD.encode(user_and_password)
+        )
+        .parse()
+    }
+
     /// Its name.
     #[must_use]
     pub const fn name(&self) -> &FieldName {
@@ -403,8 +470,8 @@ mod tests {
 
     fn rewritten(rewrite: &Rewrite, head: &str) -> String {
         let request = request(head, "");
-        let head = rewrite.head(&request).expect("a head");
-        let head = head.as_ref().unwrap_or(&request.head);
+        let changed = rewrite.apply(&request).expect("a request");
+        let head = &changed.as_ref().unwrap_or(&request).head;
         String::from_utf8(head.bytes().to_vec()).expect("text")
     }
 
@@ -493,11 +560,52 @@ mod tests {
     }
 
     #[test]
+    fn the_length_follows_the_body_and_nothing_else_does() {
+        let rewrite = Rewrite {
+            body: BodyRewrite {
+                text: vec!["b=>longer".parse().expect("a rule")],
+                ..BodyRewrite::default()
+            },
+            set_header: all(&["X-Set: 1"]),
+            ..Rewrite::default()
+        };
+        let head = "POST / HTTP/1.1\r\ncontent-LENGTH:  3 \r\nX-Set: 0\r\n\r\n";
+        let changed = rewrite.apply(&request(head, "abc")).expect("a request");
+        let changed = changed.expect("changed");
+        assert_eq!(
+            changed.head.bytes()[..],
+            *b"POST / HTTP/1.1\r\ncontent-LENGTH:  8 \r\nX-Set: 1\r\n\r\n"
+        );
+        assert_eq!(changed.body.wire[..], *b"alongerc");
+        assert_eq!(changed.body.framing, Framing::Length(8));
+        let unread = request(&head.replace("X-Set", "Content-Encoding"), "abc");
+        assert_eq!(
+            rewrite.apply(&unread).err(),
+            Some(Reason::BodyNotRewritable)
+        );
+    }
+
+    #[test]
+    fn basic_auth() {
+        let field = Field::basic_auth("Aladdin:open sesame").expect("a field");
+        let rewrite = Rewrite {
+            set_header: vec![field],
+            ..Rewrite::default()
+        };
+        let head = "GET / HTTP/1.1\r\nauthorization: Bearer x\r\n\r\n";
+        assert_eq!(
+            rewritten(&rewrite, head),
+            "GET / HTTP/1.1\r\nauthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n"
+        );
+        assert!(Field::basic_auth("nobody").is_err());
+    }
+
+    #[test]
     fn nothing_asked_nothing_changed() {
         let rewrite = Rewrite::default();
         assert!(rewrite.is_nothing());
         let request = request("GET /?& HTTP/1.1\r\nX:  1\r\n\r\n", "");
-        assert_eq!(rewrite.head(&request), Ok(None));
+        assert!(matches!(rewrite.apply(&request), Ok(None)));
     }
 
     #[test]

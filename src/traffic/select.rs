@@ -4,6 +4,7 @@
 //! rule    = "method:" NAME,…                     | "client:" ADDRESS[/BITS],…
 //!         | "path" pattern | "host" pattern      | "size:" [">" | ">=" | "<" | "<="] SIZE,…
 //!         | field ":" NAME [value]               | "status:" CODE | FIRST-LAST | Nxx,…
+//!         | "basic-auth" pattern
 //! field   = "header" | "query" | "cookie"
 //! pattern = ":" GLOB,… | "~" REGEX
 //! value   = "=" GLOB,… | "~" REGEX
@@ -11,6 +12,9 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::pattern::{Case, Pattern, RuleError, Segments};
 use super::values::byte_size;
@@ -74,6 +78,8 @@ enum Test {
     Header(FieldName, Option<Pattern>),
     Query(Vec<u8>, Option<Pattern>),
     Cookie(Vec<u8>, Option<Pattern>),
+    /// `USER:PASSWORD`.
+    BasicAuth(Pattern),
     Client(Vec<Network>),
     Size(Vec<(Comparison, u64)>),
     /// Inclusive ranges.
@@ -107,6 +113,11 @@ impl Rule {
                 .any(|(key, value)| key == name && fits(pattern.as_ref(), value)),
             Test::Cookie(name, pattern) => cookies(head.fields())
                 .any(|(key, value)| key == name && fits(pattern.as_ref(), value)),
+            Test::BasicAuth(pattern) => head
+                .fields()
+                .all("authorization")
+                .filter_map(basic_credentials)
+                .any(|credentials| pattern.is_match(&credentials)),
             Test::Client(networks) => {
                 let client = request.endpoints.client.ip();
                 networks.iter().any(|network| network.contains(client))
@@ -142,6 +153,10 @@ impl FromStr for Rule {
         let test = match (field, is_regex) {
             ("path", true) => Test::Path(Pattern::regex(rest)?),
             ("host", true) => Test::Host(Pattern::regex(rest)?),
+            ("basic-auth", true) => Test::BasicAuth(Pattern::regex(rest)?),
+            ("basic-auth", false) => {
+                Test::BasicAuth(Pattern::globs(rest, Case::Exact, Segments::None)?)
+            }
             ("path", false) => {
                 let starts_with_path = |glob: &str| glob.starts_with(['/', '*', '?', '\\']);
                 if !rest.split(',').all(starts_with_path) {
@@ -185,8 +200,8 @@ impl FromStr for Rule {
     }
 }
 
-const EXPECTED: &str = "a rule is about method:, path:, path~, host:, host~, header:, query:, cookie:, client:, size: \
-                        or status:";
+const EXPECTED: &str = "a rule is about method:, path:, path~, host:, host~, header:, query:, cookie:, basic-auth:, \
+                        basic-auth~, client:, size: or status:";
 
 /// Each of some alternatives between commas.
 fn each<T>(text: &str, parse: impl Fn(&str) -> Result<T, RuleError>) -> Result<Vec<T>, RuleError> {
@@ -363,6 +378,15 @@ pub(super) fn authority(target: &[u8]) -> Option<&[u8]> {
     Some(&authority[user..])
 }
 
+/// `USER:PASSWORD` in an `Authorization` value of the scheme Basic (RFC 7617).
+fn basic_credentials(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, rest) = value.split_at_checked(5)?;
+    if !scheme.eq_ignore_ascii_case(b"basic") || !rest.starts_with(b" ") {
+        return None;
+    }
+    STANDARD.decode(rest.trim_ascii()).ok()
+}
+
 /// Names and values of all cookies, as sent (RFC 6265 §4.2).
 pub(super) fn cookies(fields: Fields<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
     fields
@@ -387,7 +411,7 @@ mod tests {
     use super::*;
 
     const POST: &str = "POST /a/b;v=1?x=1&y=&z&x=2 HTTP/1.1\r\nHost: Api.Example.com:8080\r\nX-A: one\r\nx-a: two, three\r\n\
-                        Cookie: sid=abc; theme=dark\r\ncookie: sid=second\r\nContent-Length: 10\r\n\r\n";
+                        Cookie: sid=abc; theme=dark\r\ncookie: sid=second\r\nAuthorization: basic  dXNlcjpwYSx3ZA==\r\nContent-Length: 10\r\n\r\n";
 
     #[test]
     fn each_rule_means_what_it_says() {
@@ -435,6 +459,12 @@ mod tests {
             ("cookie:sid=other", false),
             ("cookie:theme~^da", true),
             ("cookie:SID", false),
+            ("basic-auth:user:*", true),
+            ("basic-auth:user:pa\\,wd", true),
+            ("basic-auth:user", false),
+            ("basic-auth:other:*,us?r:*", true),
+            ("basic-auth~^user:pa,wd$", true),
+            ("basic-auth~^User", false),
             ("client:10.1.2.3", true),
             ("client:10.1.2.4", false),
             ("client:10.0.0.0/8", true),
@@ -484,6 +514,21 @@ mod tests {
             ("OPTIONS * HTTP/1.1\r\nHost: a", "path:/**", false),
             ("GET / HTTP/1.0", "host:*", false),
             ("GET / HTTP/1.0", "host~", false),
+            (
+                "GET / HTTP/1.1\r\nAuthorization: Bearer eDp5",
+                "basic-auth:*",
+                false,
+            ),
+            (
+                "GET / HTTP/1.1\r\nAuthorization: Basic eDp5",
+                "basic-auth:x:y",
+                true,
+            ),
+            (
+                "GET / HTTP/1.1\r\nAuthorization: Basic ???",
+                "basic-auth:*",
+                false,
+            ),
             ("GET /?a=1#b=2 HTTP/1.1", "query:b", false),
             ("GET /?u=http://x/y HTTP/1.1\r\nHost: a", "host:a", true),
             ("GET / HTTP/1.1\r\nHost: [::1]:80", "host:[::1]", true),

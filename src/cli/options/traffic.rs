@@ -1,9 +1,13 @@
 //! Which requests are replayed, and what is changed in them.
 
+use std::fmt::Display;
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::{ReplayFlags, Wrong};
 use crate::replay::FieldName;
+use crate::traffic::body::{BodyRewrite, BodySubstitution, JsonMember};
 use crate::traffic::rewrite::{
     self, Field, HostSubstitution, PathSubstitution, QueryName, QueryPair,
 };
@@ -16,7 +20,7 @@ pub struct SelectFlags {
     /// Take requests that match this rule only; of several, all must match.
     ///
     /// method:GET,HEAD  path:/api/**  path~REGEX  host:*.example.com  header:NAME  header:NAME=VALUE  query:NAME=VALUE
-    /// cookie:NAME=VALUE  client:10.0.0.0/8  size:>1MiB  status:2xx. A comma separates alternatives, '*' is anything
+    /// cookie:NAME=VALUE  basic-auth:USER:*  client:10.0.0.0/8  size:>1MiB  status:2xx. A comma separates alternatives, '*' is anything
     /// (in a path, within a segment; '**' across them), '~' instead of ':' or '=' begins a regular expression.
     #[arg(
         long,
@@ -81,7 +85,7 @@ impl SelectFlags {
                 percent: self.percent,
                 by: self.sample_by,
             },
-            rewrite: self.rewrite.into_rewrite(),
+            rewrite: self.rewrite.into_rewrite()?,
             shares: replay.shares(),
             split: replay.split(),
         })
@@ -168,11 +172,63 @@ pub struct RewriteFlags {
         env = "SHADOWTAP_REMOVE_QUERY"
     )]
     remove_query: Vec<QueryName>,
+
+    /// Replace what matches in the body; its length and chunks follow. Requests with compressed bodies are not sent then.
+    #[arg(
+        long,
+        value_name = "REGEX=>TEXT",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REWRITE_BODY"
+    )]
+    rewrite_body: Vec<BodySubstitution>,
+
+    /// Set a member of a JSON body, as in /user/id=7 or '/items/0/name="x"'; bodies that are not said to be JSON stay.
+    #[arg(
+        long,
+        value_name = "/POINTER=JSON",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_SET_BODY_JSON"
+    )]
+    set_body_json: Vec<JsonMember>,
+
+    /// Send everything with this name and password (Authorization: Basic); everybody on this machine can read it here.
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "SHADOWTAP_BASIC_AUTH",
+        hide_env_values = true
+    )]
+    basic_auth: Option<String>,
+
+    /// Send everything with the name and password in the first line of this file, USER:PASSWORD.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "basic_auth",
+        env = "SHADOWTAP_BASIC_AUTH_FILE"
+    )]
+    basic_auth_file: Option<PathBuf>,
 }
 
 impl RewriteFlags {
-    fn into_rewrite(self) -> Rewrite {
-        Rewrite {
+    fn into_rewrite(mut self) -> Result<Rewrite, Wrong> {
+        let field = match (self.basic_auth, self.basic_auth_file) {
+            (Some(text), _) => Some(
+                Field::basic_auth(&text)
+                    .map_err(|error| Wrong(format!("--basic-auth: {error}")))?,
+            ),
+            (None, Some(file)) => {
+                let wrong = |error: &dyn Display| {
+                    Wrong(format!("--basic-auth-file: {}: {error}", file.display()))
+                };
+                let text = std::fs::read_to_string(&file).map_err(|error| wrong(&error))?;
+                let line = text.lines().next().unwrap_or_default();
+                Some(Field::basic_auth(line).map_err(|error| wrong(&error))?)
+            }
+            (None, None) => None,
+        };
+        self.set_header.extend(field);
+        Ok(Rewrite {
             path: self.rewrite_path,
             remove_query: self.remove_query,
             set_query: self.set_query,
@@ -180,7 +236,11 @@ impl RewriteFlags {
             remove_header: self.remove_header,
             set_header: self.set_header,
             add_header: self.add_header,
-        }
+            body: BodyRewrite {
+                text: self.rewrite_body,
+                json: self.set_body_json,
+            },
+        })
     }
 
     /// The marker is what keeps replays from being replayed: only its own flag changes it.
