@@ -261,6 +261,8 @@ named_enum! {
         BodyTooLarge = "body_too_large",
         /// Not chosen by the user's filters.
         Filtered = "filtered",
+        /// Not in the part of the recording that the user asked for.
+        OutsideSlice = "outside_slice",
         /// Not in the sample that the user asked for.
         SampledOut = "sampled_out",
         /// Above the rate that the user allows the target.
@@ -298,6 +300,10 @@ named_enum! {
 
         /// The recording's queue was full.
         RecordQueueFull = "record_queue_full",
+        /// Not chosen for the recording by the user's filters.
+        RecordFiltered = "record_filtered",
+        /// Not in the sample that the user wants recorded.
+        RecordSampledOut = "record_sampled_out",
         /// Writing failed: disk full, file gone.
         WriteFailed = "write_failed",
         /// Not whole, and the format has no way to say so.
@@ -378,13 +384,13 @@ impl Reason {
             | ResponseTooLarge
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
-            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | SampledOut | RateLimited
-            | NotRewritable | BodyNotRewritable | Stopped | StoppedUnanswered | BreakerOpen
-            | TargetIsVersion1 | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout
-            | ConnectionLost | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => {
-                Stage::Replay
-            }
-            RecordQueueFull | WriteFailed | RecordIncomplete => Stage::Record,
+            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | OutsideSlice
+            | SampledOut | RateLimited | NotRewritable | BodyNotRewritable | Stopped
+            | StoppedUnanswered | BreakerOpen | TargetIsVersion1 | TunnelRequest
+            | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
+            | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
+            RecordQueueFull | RecordFiltered | RecordSampledOut | WriteFailed
+            | RecordIncomplete => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
             | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {
                 Stage::Compare
@@ -423,6 +429,9 @@ impl Reason {
                 | RequestUnconfirmed
                 | Marked
                 | Filtered
+                | OutsideSlice
+                | RecordFiltered
+                | RecordSampledOut
                 | SampledOut
                 | RateLimited
                 | TunnelRequest

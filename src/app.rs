@@ -8,6 +8,7 @@ pub mod live;
 pub mod lookahead;
 pub mod losses;
 pub mod mirror;
+pub mod playlist;
 pub mod record;
 pub mod replay;
 pub mod signals;
@@ -16,25 +17,27 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
+use smallvec::SmallVec;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use self::signals::StopSignals;
-use crate::account::Account;
+use crate::account::{Account, Reason};
 use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::{Config, Job, LogFormat, Logging};
-use crate::exchange::Request;
+use crate::exchange::{Exchange, Request};
 use crate::progress::Screen;
 use crate::record::rfc3339;
+use crate::record::{RecordError, Writer};
 use crate::replay::{Feeder, Snapshot};
 use crate::report::{self, TargetSummary};
 use crate::time::Timestamp;
-use crate::traffic::Traffic;
+use crate::traffic::{Choice, Traffic};
 
 /// What a verb leaves behind.
 #[derive(Debug)]
@@ -195,30 +198,52 @@ fn stop_at_once(signal: &'static str) -> ! {
     std::process::exit(1)
 }
 
-/// Offers `request`, which version 1 answered with `status`, to every engine that it is for, as `traffic` has it.
-/// `captured` is its place in the schedule.
-fn offer(
-    request: &Arc<Request>,
-    status: Option<u16>,
-    captured: Timestamp,
-    traffic: &Traffic,
-    feeders: &mut [Feeder],
-) {
-    let dealt_to = traffic.dealt_to(request, feeders.len());
+/// The targets that a request is for, and how it goes to each, or why it does not.
+type Routes = SmallVec<[(usize, Result<Arc<Request>, Reason>); 2]>;
+
+/// Where `request`, which version 1 answered with `status`, goes, as `traffic` has it.
+fn route(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, targets: usize) -> Routes {
+    let dealt_to = traffic.dealt_to(request, targets);
     let mut rewritten = None;
-    for (target, feeder) in feeders.iter_mut().enumerate() {
-        if dealt_to.is_some_and(|dealt_to| dealt_to != target) {
-            continue;
+    (0..targets)
+        .filter(|&target| dealt_to.is_none_or(|dealt_to| dealt_to == target))
+        .map(|target| match traffic.refusal(request, status, target) {
+            None => {
+                let rewritten = rewritten.get_or_insert_with(|| traffic.rewritten(request));
+                (target, rewritten.clone())
+            }
+            Some(reason) => (target, Err(reason)),
+        })
+        .collect()
+}
+
+/// Offers `request` along its routes, to leave when it is due.
+fn offer_due(request: &Arc<Request>, routes: Routes, due: Instant, feeders: &mut [Feeder]) {
+    for (target, route) in routes {
+        match route {
+            Ok(request) => feeders[target].offer_due(request, due),
+            Err(reason) => feeders[target].skip(Arc::clone(request), reason),
         }
-        let offered = match traffic.refusal(request, status, target) {
-            None => rewritten
-                .get_or_insert_with(|| traffic.rewritten(request))
-                .clone(),
-            Some(reason) => Err(reason),
-        };
-        match offered {
-            Ok(request) => feeder.offer_at(request, captured),
-            Err(reason) => feeder.skip(Arc::clone(request), reason),
+    }
+}
+
+/// Offers `request`, which version 1 answered with `status`, to leave now, to every engine that it is for.
+fn offer(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, feeders: &mut [Feeder]) {
+    let routes = route(request, status, traffic, feeders.len());
+    offer_due(request, routes, Instant::now(), feeders);
+}
+
+/// Writes `exchange`, if it is chosen.
+fn write_chosen(
+    writer: &mut Writer,
+    choice: &Choice,
+    exchange: &Exchange,
+) -> Result<(), RecordError> {
+    match choice.refusal(exchange) {
+        None => writer.exchange(exchange),
+        Some(reason) => {
+            writer.leave_out(reason);
+            Ok(())
         }
     }
 }

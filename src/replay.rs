@@ -45,7 +45,7 @@ pub use config::{ConfigError, Deadlines, HostPolicy, HostText, ReplayConfig, Tls
 pub use feeder::Feeder;
 pub use gate::Gate;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
-pub use schedule::Schedule;
+pub use schedule::{Pacer, Schedule};
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
 
 use crate::account::Account;

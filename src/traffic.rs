@@ -15,12 +15,13 @@ pub mod rewrite;
 pub mod sample;
 pub mod select;
 pub mod share;
+pub mod slice;
 mod values;
 
 use std::sync::Arc;
 
 use crate::account::Reason;
-use crate::exchange::Request;
+use crate::exchange::{Exchange, Request};
 
 pub use limit::{Rate, TokenBucket};
 pub use pattern::RuleError;
@@ -30,6 +31,38 @@ pub use sample::{Percent, Sample, SampleBy};
 pub use select::{Rule, Selection};
 pub use share::Share;
 pub use values::byte_size;
+
+/// Which exchanges are kept, where nothing is sent.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// By what their requests are.
+    pub select: Selection,
+    /// How much of that.
+    pub sample: Sample,
+}
+
+impl Choice {
+    /// Whether everything is kept.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.select.is_everything() && self.sample.is_everything()
+    }
+
+    /// Why `exchange` is not kept, if it is not. An answer whose request was not seen is kept only with everything else.
+    #[must_use]
+    pub fn refusal(&self, exchange: &Exchange) -> Option<Reason> {
+        if self.is_everything() {
+            return None;
+        }
+        let status = exchange.response.as_ref().map(|it| it.head.status());
+        match &exchange.request {
+            Some(request) if self.select.takes(request, status) => {
+                (!self.sample.takes(request)).then_some(Reason::RecordSampledOut)
+            }
+            _ => Some(Reason::RecordFiltered),
+        }
+    }
+}
 
 /// Everything that was asked about which requests are replayed, and how.
 #[derive(Clone, Debug, Default)]
@@ -221,5 +254,38 @@ pub(crate) mod tests {
             Traffic::default().dealt_to(&request("GET / HTTP/1.1\r\n\r\n", ""), 3),
             None
         );
+    }
+
+    #[test]
+    fn exchanges_are_chosen_by_their_requests_and_answers() {
+        let asked = Arc::new(request("GET /a HTTP/1.1\r\n\r\n", ""));
+        let with = |request| Exchange {
+            connection: asked.connection,
+            endpoints: asked.endpoints,
+            request,
+            response: None,
+        };
+        let (whole, orphan) = (with(Some(Arc::clone(&asked))), with(None));
+        let choice = |rule: &str, percent: &str| Choice {
+            select: Selection {
+                only: vec![rule.parse().expect(rule)],
+                ..Selection::default()
+            },
+            sample: Sample {
+                percent: percent.parse().expect(percent),
+                ..Sample::default()
+            },
+        };
+        assert_eq!(Choice::default().refusal(&orphan), None);
+        for (rule, percent, expected) in [
+            ("path:/a", "100", None),
+            ("path:/b", "100", Some(Reason::RecordFiltered)),
+            ("status:2xx", "100", Some(Reason::RecordFiltered)),
+            ("path:/a", "0", Some(Reason::RecordSampledOut)),
+        ] {
+            let choice = choice(rule, percent);
+            assert_eq!(choice.refusal(&whole), expected, "{rule} {percent}");
+            assert_eq!(choice.refusal(&orphan), Some(Reason::RecordFiltered));
+        }
     }
 }

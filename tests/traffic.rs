@@ -1,5 +1,10 @@
 //! Filters, samples and limits through the program, against a server that keeps what it gets.
 
+// The same filters where nothing is sent.
+mod choose;
+// Which part of a recording is played, how often and for how long.
+mod play;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};

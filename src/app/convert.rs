@@ -8,13 +8,14 @@ use crate::cli::convert::Job;
 use crate::exchange::Joiner;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, Writer};
+use crate::traffic::Choice;
 
 /// Runs `shadowtap convert`.
 ///
 /// # Errors
 /// When a file does not open, or the new one cannot be created.
 pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
-    let every_port = job.tap.watch.ends.is_empty();
+    let everything = job.tap.watch.ends.is_empty() && job.choice.is_everything();
     let input = Input::open(&job.files, job.tap)?;
     let options = Options {
         force: job.force,
@@ -23,13 +24,13 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     Writer::check_apart(&job.out, &job.files)?;
     let writer = Writer::create(&job.out, options)?;
     let progress = Progress::files(screen, input.size());
-    if writer.format() == Format::Pcap && every_port {
+    if writer.format() == Format::Pcap && everything {
         match input.into_packets() {
             Ok((packets, tap)) => return copy_packets(packets, tap, writer, progress),
-            Err(input) => return convert(*input, writer, progress),
+            Err(input) => return convert(*input, &job.choice, writer, progress),
         }
     }
-    convert(input, writer, progress)
+    convert(input, &job.choice, writer, progress)
 }
 
 /// Packets stay packets: every one of them, whatever it carries.
@@ -61,6 +62,7 @@ fn copy_packets(
 
 fn convert(
     mut input: Input,
+    choice: &Choice,
     mut writer: Writer,
     mut progress: Progress,
 ) -> anyhow::Result<Finished> {
@@ -71,7 +73,7 @@ fn convert(
         match input.next_event() {
             Ok(Some(event)) => {
                 if let Some(exchange) = joiner.push(event)
-                    && let Err(error) = writer.exchange(&exchange)
+                    && let Err(error) = super::write_chosen(&mut writer, choice, &exchange)
                 {
                     outcome = Err(error.into());
                     break;
@@ -85,7 +87,7 @@ fn convert(
         }
     }
     for exchange in joiner.finish() {
-        if let Err(error) = writer.exchange(&exchange) {
+        if let Err(error) = super::write_chosen(&mut writer, choice, &exchange) {
             outcome = outcome.and(Err(error.into()));
             break;
         }

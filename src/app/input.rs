@@ -262,9 +262,11 @@ fn time_of(event: &Event) -> Timestamp {
     }
 }
 
+/// Set in identifiers of recordings, where there are captures too.
+pub(super) const RECORDED: u64 = 1 << 63;
+
 /// The event with identifiers that no tap gives out.
 fn renamed(event: Event) -> Event {
-    const RECORDED: u64 = 1 << 63;
     let exchange = |id: ExchangeId| ExchangeId(id.0 | RECORDED);
     let rename = |connection: ConnectionId| ConnectionId(connection.0 | RECORDED);
     match event {

@@ -10,6 +10,7 @@ use crate::exchange::{Exchange, Joiner};
 use crate::progress::{Progress, Screen};
 use crate::record::jsonl::{self, Detail};
 use crate::report::{self, Totals};
+use crate::traffic::Choice;
 
 /// Runs `shadowtap inspect`.
 ///
@@ -17,11 +18,16 @@ use crate::report::{self, Totals};
 /// When a file does not open, or standard output fails.
 pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let input = Input::open(&job.files, job.tap)?;
-    show(input, job.output, screen)
+    show(input, &job.choice, job.output, screen)
         .map_err(|error| anyhow::Error::new(error).context("standard output: writing failed"))
 }
 
-fn show(mut input: Input, output: Output, screen: &Screen) -> io::Result<Finished> {
+fn show(
+    mut input: Input,
+    choice: &Choice,
+    output: Output,
+    screen: &Screen,
+) -> io::Result<Finished> {
     // A table on the same terminal shows well enough how far it is.
     let mut progress = if io::stdout().is_terminal() {
         Progress::none()
@@ -30,6 +36,12 @@ fn show(mut input: Input, output: Output, screen: &Screen) -> io::Result<Finishe
     };
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut joiner = Joiner::new(WAITING_REQUESTS);
+    let mut left_out = 0_u64;
+    let mut chosen = |exchange: &Exchange| {
+        let is_chosen = choice.refusal(exchange).is_none();
+        left_out += u64::from(!is_chosen);
+        is_chosen
+    };
     let mut totals = Totals::new();
     if output == Output::Table {
         writeln!(out, "{}", report::exchange_heading())?;
@@ -39,7 +51,9 @@ fn show(mut input: Input, output: Output, screen: &Screen) -> io::Result<Finishe
     loop {
         match input.next_event() {
             Ok(Some(event)) => {
-                if let Some(exchange) = joiner.push(event) {
+                if let Some(exchange) = joiner.push(event)
+                    && chosen(&exchange)
+                {
                     print(&exchange, output, &mut totals, &mut out)?;
                 }
             }
@@ -51,10 +65,15 @@ fn show(mut input: Input, output: Output, screen: &Screen) -> io::Result<Finishe
         }
     }
     let late = joiner.late();
-    for exchange in joiner.finish() {
+    for exchange in joiner.finish().filter(|exchange| chosen(exchange)) {
         print(&exchange, output, &mut totals, &mut out)?;
     }
     out.flush()?;
+    if left_out > 0 {
+        tracing::info!(
+            "{left_out} exchanges that the filters leave out are not shown; the account counts them all the same"
+        );
+    }
     if late > 0 {
         tracing::warn!(
             late,

@@ -277,7 +277,7 @@ fn forward(
             match event {
                 Event::Request(request) => {
                     guards.look(&request);
-                    super::offer(&request, None, request.last_byte, traffic, &mut feeders);
+                    super::offer(&request, None, traffic, &mut feeders);
                 }
                 Event::Closed { connection } => {
                     for feeder in &mut feeders {

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, RecordError, Writer};
 use crate::tap::Tap;
+use crate::traffic::Choice;
 
 /// Runs `shadowtap record` until a signal, or until nothing more can be captured or written.
 ///
@@ -49,7 +50,8 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     tracing::info!(to = %job.out.display(), "recording");
     let mut tap = Tap::new(job.tap.clone());
     tap.set_local(local_addresses().context("listing local addresses")?);
-    let is_pcap = writer.format() == Format::Pcap;
+    // Packets are copied as they are, unless some requests are to be left out.
+    let is_pcap = writer.format() == Format::Pcap && job.choice.is_everything();
     let (send_blocks, blocks) = live::blocks();
     let (packets, when_dropped) = if is_pcap {
         (Packets::Copied(send_blocks), WhenDropped::Nothing)
@@ -58,6 +60,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     };
     let (worker, stop) = live::start(live, tap, packets, when_dropped, capture_latch)?;
     let batches = worker.batches.clone();
+    let choice = job.choice.clone();
     let (publish, written) = watch::channel(Account::new());
     let writing = thread::Builder::new()
         .name("write".to_owned())
@@ -71,7 +74,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
                 drop(drain);
                 done
             } else {
-                write_exchanges(&batches, writer, publish)
+                write_exchanges(&batches, &choice, writer, publish)
             }
         })
         .context("starting a thread")?;
@@ -148,19 +151,21 @@ fn write_packets(
 
 fn write_exchanges(
     batches: &Receiver<Batch>,
+    choice: &Choice,
     mut writer: Writer,
     publish: watch::Sender<Account>,
 ) -> Written {
     let mut joiner = Joiner::new(WAITING_REQUESTS);
     let written = until_closed(batches, &mut writer, &publish, |writer, batch| {
         let mut exchanges = batch.into_iter().filter_map(|event| joiner.push(event));
-        let written = exchanges.try_for_each(|exchange| writer.exchange(&exchange));
+        let written =
+            exchanges.try_for_each(|exchange| super::write_chosen(writer, choice, &exchange));
         written.map_err(|error| (error, exchanges.count() as u64))
     });
     let written = match written {
         Ok(()) => joiner
             .finish()
-            .try_for_each(|exchange| writer.exchange(&exchange))
+            .try_for_each(|exchange| super::write_chosen(&mut writer, choice, &exchange))
             .map_err(|error| (error, 0)),
         Err((error, rest)) => Err((error, rest + joiner.pending() as u64)),
     };

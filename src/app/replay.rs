@@ -8,10 +8,9 @@ use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::watch;
 
-use super::input::Input;
-use super::lookahead::{Ahead, Lookahead};
 use super::losses::LossWatch;
 use super::mirror::{Observer, start_engine};
+use super::playlist::{Played, Playlist};
 use super::signals::StopSignals;
 use super::{Finished, stop_at_once};
 use crate::account::{Account, Counter, Reason, Stage};
@@ -19,7 +18,8 @@ use crate::admin::Readiness;
 use crate::cli::replay::Job;
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Feeder, TargetState};
+use crate::replay::{Engine, EngineHandle, Feeder, Pacer, Schedule, TargetState};
+use crate::time::Timestamp;
 use crate::traffic::Traffic;
 
 /// Runs `shadowtap replay` to the end of the files, or until a signal.
@@ -41,7 +41,8 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut readiness = Readiness::default();
     let resolving = readiness.latch("no target has resolved");
     super::serve_admin(job.admin, registry, readiness).await?;
-    let input = Input::open(&job.files, job.tap)?;
+    let traffic = job.traffic;
+    let playlist = Playlist::open(job.program, traffic.on_status().is_some())?;
     let nobody: Observer = Arc::new(|_| {});
     let mut engines = Vec::new();
     for (config, metrics) in job.targets.into_iter().zip(metrics.targets()) {
@@ -58,8 +59,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     }
     drop(resolving);
 
-    let traffic = job.traffic;
-    let mut progress = Progress::files(screen, input.size());
+    let mut progress = Progress::files(screen, playlist.size());
     let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
     let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
     let (read, so_far) = watch::channel((Account::new(), 0));
@@ -67,7 +67,15 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut open = Some(open);
     let reader = thread::Builder::new()
         .name("read".to_owned())
-        .spawn(move || feed(input, feeders, &traffic, &stopped, &read))
+        .spawn(move || {
+            let course = Course {
+                pacer: Pacer::new(job.schedule),
+                keeps_pauses: matches!(job.schedule, Schedule::Original { .. }),
+                lasts: job.duration,
+                ends: None,
+            };
+            feed(playlist, feeders, &traffic, course, &stopped, &read)
+        })
         .context("starting a thread")?;
     let mut losses = LossWatch::new();
     let mut beat = tokio::time::interval(Duration::from_millis(100));
@@ -94,13 +102,17 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         }
     }
     let mut stopping = tokio::task::spawn_blocking(move || {
-        let (mut account, outcome) = match reader.join() {
+        let (mut account, ended, outcome) = match reader.join() {
             Ok(done) => done,
             Err(_) => (
                 Account::new(),
+                Ended::OfItself,
                 Err(anyhow::anyhow!("the reading thread panicked")),
             ),
         };
+        if ended == Ended::TimeIsUp && grace.is_none() {
+            grace = Some(Instant::now() + job.grace);
+        }
         let mut targets = Vec::new();
         for (name, engine) in engines {
             let snapshot = match grace {
@@ -180,29 +192,93 @@ async fn resolve(name: &str, engine: &Engine) -> anyhow::Result<()> {
     }
 }
 
-/// Offers every request of `input` to every engine as `traffic` has it, when it is due, until the end or until `stopped` closes.
+/// When requests leave, and until when.
+struct Course {
+    pacer: Pacer,
+    /// Whether pauses are those of the recording.
+    keeps_pauses: bool,
+    /// How long requests are offered, from the first one on.
+    lasts: Option<Duration>,
+    /// When that is over, once it has begun.
+    ends: Option<Instant>,
+}
+
+impl Course {
+    /// When a request with this place in the schedule is due; `None` when that is too late.
+    fn due(&mut self, captured: Timestamp) -> Option<Instant> {
+        let now = Instant::now();
+        if self.ends.is_none() {
+            self.ends = self.lasts.and_then(|lasts| now.checked_add(lasts));
+        }
+        let due = self.pacer.due(captured, now);
+        if self.ends.is_some_and(|ends| due.max(now) >= ends) {
+            return None;
+        }
+        let pause = due.saturating_duration_since(now);
+        if self.keeps_pauses && pause >= LONG_PAUSE {
+            tracing::info!(
+                pause = ?Duration::from_secs(pause.as_secs()),
+                "the recording has a long pause here, and it is kept; --skip-idle 5s cuts such pauses to 5 seconds"
+            );
+        }
+        Some(due)
+    }
+}
+
+/// Why no more requests are offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    /// There are no more, or somebody has stopped it.
+    OfItself,
+    /// They were offered for as long as they should be.
+    TimeIsUp,
+}
+
+/// Offers every request of `playlist` to every engine as `traffic` has it, when it is due, until the end, until time is up,
+/// or until `stopped` closes.
 fn feed(
-    mut input: Input,
+    mut playlist: Playlist,
     mut feeders: Vec<Feeder>,
     traffic: &Traffic,
+    mut course: Course,
     stopped: &Receiver<()>,
     publish: &watch::Sender<(Account, u64)>,
-) -> (Account, anyhow::Result<()>) {
+) -> (Account, Ended, anyhow::Result<()>) {
     let mut outcome = Ok(());
+    let mut ended = Ended::OfItself;
     let mut published = Instant::now();
-    let mut ahead = Lookahead::new(traffic.on_status().is_some());
+    let mut outside = 0_u64;
+    let mut inside = 0_u64;
     loop {
-        match ahead.next(&mut input) {
-            Ok(Some(Ahead::Request(request, status))) => {
-                if stopped
-                    .try_recv()
-                    .is_err_and(|error| error.is_disconnected())
-                {
+        let is_stopped = || {
+            stopped
+                .try_recv()
+                .is_err_and(|error| error.is_disconnected())
+        };
+        match playlist.next_played() {
+            Ok(Some(_)) if is_stopped() => break,
+            Ok(Some(Played::Request(request, status, captured))) => {
+                inside += 1;
+                let routes = super::route(&request, status, traffic, feeders.len());
+                let leaves = routes.iter().any(|(_, route)| route.is_ok());
+                let due = if leaves && request.completeness.is_whole() {
+                    course.due(captured)
+                } else {
+                    Some(Instant::now())
+                };
+                let Some(due) = due else {
+                    ended = Ended::TimeIsUp;
                     break;
-                }
-                super::offer(&request, status, request.last_byte, traffic, &mut feeders);
+                };
+                super::offer_due(&request, routes, due, &mut feeders);
             }
-            Ok(Some(Ahead::Closed(connection))) => {
+            Ok(Some(Played::Outside(request))) => {
+                outside += 1;
+                for feeder in &mut feeders {
+                    feeder.skip(Arc::clone(&request), Reason::OutsideSlice);
+                }
+            }
+            Ok(Some(Played::Closed(connection))) => {
                 for feeder in &mut feeders {
                     feeder.closed(connection);
                 }
@@ -212,14 +288,20 @@ fn feed(
         }
         if published.elapsed() >= PUBLISH_EVERY {
             published = Instant::now();
-            publish.send_replace((input.account(), input.position()));
+            publish.send_replace((playlist.account(), playlist.position()));
         }
+    }
+    if inside == 0 && outside > 0 {
+        tracing::warn!("all {outside} requests lie before --from or behind --until");
     }
     for feeder in &mut feeders {
         feeder.flush();
     }
-    (input.finish(), outcome)
+    (playlist.finish(), ended, outcome)
 }
+
+/// A wait that somebody who looks on should hear about.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often the account is renewed for those who watch.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);

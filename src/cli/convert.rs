@@ -4,20 +4,21 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{self, TapFlags};
-use super::{Wrong, values};
-use crate::tap::{TapConfig, WatchedEnd};
+use super::Wrong;
+use super::options::{self, ChooseFlags, FileFlags, TapFlags};
+use crate::tap::TapConfig;
+use crate::traffic::Choice;
 
 /// Turn captures and recordings into a file of another kind.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap convert traffic.pcap --out traffic.gor\n  \
     shadowtap convert --port 8080 monday.pcap tuesday.pcap --out both.jsonl.gz\n  \
-    shadowtap convert traffic.gor --out traffic.har --force")]
+    shadowtap convert traffic.gor --out traffic.har --force\n  \
+    shadowtap convert traffic.pcap --out errors.har --only status:5xx")]
 pub struct Flags {
-    /// Files to read: .pcap .pcapng .gor .jsonl .har, also gzipped; '-' is standard input.
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    input: FileFlags,
 
     /// The file to write; its name says the format: .pcap .gor .jsonl .har, gzipped with .gz behind that. '-' is standard output,
     /// which gets JSON lines.
@@ -33,16 +34,8 @@ pub struct Flags {
     )]
     force: bool,
 
-    /// Look for HTTP on this port only; several for several, ADDRESS:PORT for one address. Default: every TCP port.
-    #[arg(
-        short,
-        long,
-        value_name = "[ADDRESS:]PORT",
-        value_delimiter = ',',
-        value_parser = values::watched_end,
-        env = "SHADOWTAP_PORT"
-    )]
-    port: Vec<WatchedEnd>,
+    #[command(flatten)]
+    choose: ChooseFlags,
 
     #[command(flatten)]
     tap: TapFlags,
@@ -55,6 +48,8 @@ pub struct Job {
     pub files: Vec<PathBuf>,
     /// How packets become exchanges.
     pub tap: TapConfig,
+    /// Which exchanges are written.
+    pub choice: Choice,
     /// The file to write.
     pub out: PathBuf,
     /// Whether it may be there already.
@@ -65,8 +60,9 @@ impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         options::writable(&self.out)?;
         Ok(Job {
-            files: self.files,
-            tap: self.tap.into_config(self.port),
+            files: self.input.files,
+            tap: self.tap.into_config(self.input.port),
+            choice: self.choose.into_choice(),
             out: self.out,
             force: self.force,
         })

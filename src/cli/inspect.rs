@@ -4,32 +4,22 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::TapFlags;
-use super::{Wrong, values};
-use crate::tap::{TapConfig, WatchedEnd};
+use super::Wrong;
+use super::options::{ChooseFlags, FileFlags, TapFlags};
+use crate::tap::TapConfig;
+use crate::traffic::Choice;
 
 /// Show what is in a capture or a recording: a table of exchanges, totals, losses by reason.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap inspect traffic.pcap\n  \
     shadowtap inspect --port 8080 monday.pcap.gz tuesday.pcapng\n  \
+    shadowtap inspect traffic.pcap --only status:5xx --except path:/health\n  \
     shadowtap inspect --json traffic.pcap | jq .target\n  \
     shadowtap inspect - # a capture on standard input")]
 pub struct Flags {
-    /// Files to read: .pcap .pcapng .gor .jsonl .har, also gzipped; '-' is standard input.
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-
-    /// Look for HTTP on this port only; several for several, ADDRESS:PORT for one address. Default: every TCP port.
-    #[arg(
-        short,
-        long,
-        value_name = "[ADDRESS:]PORT",
-        value_delimiter = ',',
-        value_parser = values::watched_end,
-        env = "SHADOWTAP_PORT"
-    )]
-    port: Vec<WatchedEnd>,
+    #[command(flatten)]
+    input: FileFlags,
 
     /// One JSON line for each exchange; the account goes to standard error.
     #[arg(
@@ -39,6 +29,9 @@ pub struct Flags {
         env = "SHADOWTAP_JSON"
     )]
     json: bool,
+
+    #[command(flatten)]
+    choose: ChooseFlags,
 
     #[command(flatten)]
     tap: TapFlags,
@@ -51,6 +44,8 @@ pub struct Job {
     pub files: Vec<PathBuf>,
     /// How packets become exchanges.
     pub tap: TapConfig,
+    /// Which exchanges are shown.
+    pub choice: Choice,
     /// What is printed for each exchange.
     pub output: Output,
 }
@@ -67,8 +62,9 @@ pub enum Output {
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         Ok(Job {
-            files: self.files,
-            tap: self.tap.into_config(self.port),
+            files: self.input.files,
+            tap: self.tap.into_config(self.input.port),
+            choice: self.choose.into_choice(),
             output: if self.json {
                 Output::Json
             } else {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::options::{LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
-use crate::replay::{ReplayConfig, Schedule, WhenFull};
+use crate::replay::{ReplayConfig, WhenFull};
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Traffic;
 
@@ -72,9 +72,7 @@ impl Flags {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
             traffic: self.select.into_live_traffic(&self.replay)?,
-            targets: self
-                .replay
-                .into_configs(Schedule::Immediately, WhenFull::DropNewest)?,
+            targets: self.replay.into_configs(WhenFull::DropNewest)?,
             grace: self.run.grace,
             admin: self.run.admin,
         })

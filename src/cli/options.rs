@@ -12,9 +12,9 @@ use clap::Args;
 use super::{Wrong, values};
 use crate::record::Format;
 
-pub use capture::{LiveFlags, TapFlags};
+pub use capture::{FileFlags, LiveFlags, TapFlags};
 pub use replay::ReplayFlags;
-pub use traffic::{RewriteFlags, SelectFlags};
+pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};
 
 /// How a program that captures live stops, and who may ask how it is.
 #[derive(Args, Debug)]

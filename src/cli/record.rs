@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{self, LiveFlags, RunFlags, TapFlags};
+use super::options::{self, ChooseFlags, LiveFlags, RunFlags, TapFlags};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
 use crate::tap::{TapConfig, WatchedEnd};
+use crate::traffic::Choice;
 
 /// Capture live and write to a file.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap record --port 8080 --out traffic.pcap\n  \
     shadowtap record --port 8080 --out traffic.gor.gz --force\n  \
+    shadowtap record --port 8080 --out errors.jsonl --only status:5xx --except path:/health\n  \
     shadowtap record -i eth0 --filter 'tcp' --port 80 --out traffic.jsonl")]
 pub struct Flags {
     /// The port to capture; several for several, ADDRESS:PORT for one address. Default: every TCP port.
@@ -48,6 +50,9 @@ pub struct Flags {
     live: LiveFlags,
 
     #[command(flatten)]
+    choose: ChooseFlags,
+
+    #[command(flatten)]
     tap: TapFlags,
 
     #[command(flatten)]
@@ -61,6 +66,8 @@ pub struct Job {
     pub live: LiveConfig,
     /// How they become exchanges.
     pub tap: TapConfig,
+    /// Which exchanges are written.
+    pub choice: Choice,
     /// The file to write.
     pub out: PathBuf,
     /// Whether it may be there already.
@@ -77,6 +84,7 @@ impl Flags {
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
+            choice: self.choose.into_choice(),
             out: self.out,
             force: self.force,
             grace: self.run.grace,

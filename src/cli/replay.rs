@@ -1,15 +1,15 @@
 //! `shadowtap replay`: files to a target.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::options::{ReplayFlags, RunFlags, SelectFlags, TapFlags};
+use super::options::{FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
+use crate::app::playlist::Program;
 use crate::replay::{ReplayConfig, Schedule, WhenFull};
-use crate::tap::{TapConfig, WatchedEnd};
+use crate::traffic::slice::{Moment, Slice};
 use crate::traffic::{Rate, Traffic};
 
 /// Send the requests in captures and recordings to a target.
@@ -18,22 +18,11 @@ use crate::traffic::{Rate, Traffic};
     shadowtap replay traffic.pcap --port 8080 --to http://v2\n  \
     shadowtap replay monday.pcap.gz tuesday.gor --to http://v2:8080 --speed 2\n  \
     shadowtap replay - --to http://v2 --speed max # a capture on standard input\n  \
+    shadowtap replay traffic.gor --to http://v2 --from 10m --until 20m --loop forever --duration 8h\n  \
     shadowtap replay traffic.gor --to http://v2 --only path:/api/** --except status:5xx --rate 500/s")]
 pub struct Flags {
-    /// Files to read, merged by time: .pcap .pcapng .gor .jsonl .har, also gzipped; '-' is standard input.
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-
-    /// Take requests to this port only; several for several, ADDRESS:PORT for one address. Default: every TCP port.
-    #[arg(
-        short,
-        long,
-        value_name = "[ADDRESS:]PORT",
-        value_delimiter = ',',
-        value_parser = values::watched_end,
-        env = "SHADOWTAP_PORT"
-    )]
-    port: Vec<WatchedEnd>,
+    #[command(flatten)]
+    input: FileFlags,
 
     /// How fast: 1 is the original's pace, 2 twice as fast; 'max' as fast as the target takes them.
     #[arg(
@@ -66,6 +55,47 @@ pub struct Flags {
     )]
     rate: Option<Rate>,
 
+    /// Play the files so often, or 'forever'; each round begins right behind the one before.
+    #[arg(
+        long = "loop",
+        value_name = "N",
+        default_value = "1",
+        value_parser = rounds,
+        env = "SHADOWTAP_LOOP",
+        help_heading = "Replay"
+    )]
+    rounds: Rounds,
+
+    /// Stop after so long; what is under way then still has --grace.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::duration,
+        env = "SHADOWTAP_DURATION",
+        help_heading = "Replay"
+    )]
+    duration: Option<Duration>,
+
+    /// Begin here: so long after the first request, such as 90s, or at a time such as 2026-11-24T08:30:00Z.
+    #[arg(
+        long,
+        value_name = "MOMENT",
+        value_parser = values::moment,
+        env = "SHADOWTAP_FROM",
+        help_heading = "Replay"
+    )]
+    from: Option<Moment>,
+
+    /// End before this moment of the recording.
+    #[arg(
+        long,
+        value_name = "MOMENT",
+        value_parser = values::moment,
+        env = "SHADOWTAP_UNTIL",
+        help_heading = "Replay"
+    )]
+    until: Option<Moment>,
+
     #[command(flatten)]
     select: SelectFlags,
 
@@ -82,10 +112,12 @@ pub struct Flags {
 /// What `replay` is to do.
 #[derive(Debug)]
 pub struct Job {
-    /// What to read; at least one.
-    pub files: Vec<PathBuf>,
-    /// How packets become requests.
-    pub tap: TapConfig,
+    /// What is read, which part of it, and how often.
+    pub program: Program,
+    /// When requests leave.
+    pub schedule: Schedule,
+    /// For how long.
+    pub duration: Option<Duration>,
     /// Which requests are replayed, and how.
     pub traffic: Traffic,
     /// Where each request goes; at least one.
@@ -108,11 +140,25 @@ impl Flags {
                 skip_idle: self.skip_idle,
             },
         };
+        if self.rounds != Rounds(Some(1))
+            && self.input.files.iter().any(|file| file.as_os_str() == "-")
+        {
+            return Err(Wrong(
+                "--loop: standard input can be read once only; keep it in a file to play it again"
+                    .to_owned(),
+            ));
+        }
         Ok(Job {
-            files: self.files,
-            tap: self.tap.into_config(self.port),
+            program: Program {
+                files: self.input.files,
+                tap: self.tap.into_config(self.input.port),
+                slice: Slice::new(self.from, self.until),
+                rounds: self.rounds.0,
+            },
+            schedule,
+            duration: self.duration,
             traffic: self.select.into_traffic(&self.replay)?,
-            targets: self.replay.into_configs(schedule, WhenFull::Block)?,
+            targets: self.replay.into_configs(WhenFull::Block)?,
             grace: self.run.grace,
             admin: self.run.admin,
         })
@@ -137,9 +183,43 @@ fn speed(text: &str) -> Result<Speed, String> {
     }
 }
 
+/// How often the files are played; `None` is for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Rounds(Option<u64>);
+
+impl std::fmt::Display for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(rounds) => rounds.fmt(f),
+            None => f.write_str("forever"),
+        }
+    }
+}
+
+fn rounds(text: &str) -> Result<Rounds, String> {
+    if text.eq_ignore_ascii_case("forever") {
+        return Ok(Rounds(None));
+    }
+    match text.parse() {
+        Ok(rounds @ 1..) => Ok(Rounds(Some(rounds))),
+        _ => Err(format!(
+            "'{text}' is neither 'forever' nor a number from 1 on"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_often() {
+        assert_eq!(rounds("3"), Ok(Rounds(Some(3))));
+        assert_eq!(rounds("forever"), Ok(Rounds(None)));
+        for wrong in ["0", "-1", "", "1.5", "twice"] {
+            assert!(rounds(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn speeds() {

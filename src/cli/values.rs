@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::tap::WatchedEnd;
+use crate::time::rfc3339;
 pub use crate::traffic::byte_size;
+use crate::traffic::slice::Moment;
 
 /// Parses `PORT` or `ADDRESS:PORT` (`[ADDRESS]:PORT` for IPv6).
 ///
@@ -76,6 +78,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|_| expected())
 }
 
+/// Parses a moment of a recording: a length of time from its first request on, or a time by RFC 3339.
+///
+/// # Errors
+/// What is expected instead.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    if let Some(time) = rfc3339::parse(text) {
+        return Ok(Moment::At(time));
+    }
+    duration(text).map(Moment::After).map_err(|_| {
+        format!(
+            "'{text}' is neither a length of time from the beginning, such as 90s or 10m, nor a time such as 2026-11-24T08:30:00Z"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +118,16 @@ mod tests {
             "-1",
         ] {
             assert!(watched_end(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments() {
+        assert_eq!(moment("90s"), Ok(Moment::After(Duration::from_secs(90))));
+        let time = rfc3339::parse("2026-11-24T08:30:00Z").expect("a time");
+        assert_eq!(moment("2026-11-24T09:30:00+01:00"), Ok(Moment::At(time)));
+        for wrong in ["", "noon", "2026-11-24", "2026-13-24T08:30:00Z"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -237,6 +237,12 @@ impl Writer {
         result
     }
 
+    /// Counts a record that was not to be written.
+    pub fn leave_out(&mut self, reason: Reason) {
+        self.account.count(Counter::RecordsOffered);
+        self.account.drop(reason);
+    }
+
     /// Closes the recording, and gives the account of its records.
     pub fn finish(mut self) -> (Account, Result<(), RecordError>) {
         let ended = self.end_connections();

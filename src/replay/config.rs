@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{BreakerConfig, Schedule, Target, WhenFull};
+use super::{BreakerConfig, Target, WhenFull};
 use crate::http1::FieldName;
 use crate::traffic::Rate;
 
@@ -40,8 +40,6 @@ pub struct ReplayConfig {
     pub queue_bytes: usize,
     /// What happens beyond that.
     pub when_full: WhenFull,
-    /// When requests leave.
-    pub schedule: Schedule,
     /// Requests beyond so many a second are skipped; `None` for no limit.
     pub limit: Option<Rate>,
     /// When the target is left alone.
@@ -79,7 +77,6 @@ impl ReplayConfig {
             queue_items: 10_000,
             queue_bytes: 64 << 20,
             when_full: WhenFull::DropNewest,
-            schedule: Schedule::Immediately,
             limit: None,
             breaker: BreakerConfig::default(),
             patience: Duration::from_secs(30),
@@ -90,12 +87,11 @@ impl ReplayConfig {
         }
     }
 
-    /// For traffic from a file: by `schedule`, and the reader waits when the queue is full.
+    /// For traffic from a file: the reader waits when the queue is full.
     #[must_use]
-    pub fn file(target: Target, schedule: Schedule) -> Self {
+    pub fn file(target: Target) -> Self {
         Self {
             when_full: WhenFull::Block,
-            schedule,
             ..Self::live(target)
         }
     }

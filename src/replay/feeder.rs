@@ -12,7 +12,6 @@ use super::worker::Command;
 use super::{Outcome, WhenFull};
 use crate::account::Reason;
 use crate::exchange::{ConnectionId, Request};
-use crate::time::Timestamp;
 
 /// Offers requests to an [`Engine`](super::Engine).
 ///
@@ -36,23 +35,21 @@ impl Feeder {
         }
     }
 
-    /// Offers a request that is due by its capture time ([`Request::last_byte`], when version 1 had all of it).
+    /// Offers a request that is due now.
     ///
-    /// Unless the schedule is [`Schedule::Immediately`](super::Schedule::Immediately) this waits until it is due; with [`WhenFull::Block`] it waits for room. Requests that
-    /// are not whole are ignored: they left at the stage `request` and were never offered.
+    /// With [`WhenFull::Block`] this waits for room. Requests that are not whole are ignored: they left at the stage
+    /// `request` and were never offered.
     pub fn offer(&mut self, request: Arc<Request>) {
-        let captured = request.last_byte;
-        self.offer_at(request, captured);
+        self.offer_due(request, Instant::now());
     }
 
-    /// Like [`Self::offer`], for a request whose place in the schedule is not when it was captured, as when a recording
-    /// is played again and again.
-    pub fn offer_at(&mut self, request: Arc<Request>, captured: Timestamp) {
+    /// Offers a request that is due at some moment, as a [`Pacer`](super::Pacer) has it: waits until then, and goes on as
+    /// [`Self::offer`].
+    pub fn offer_due(&mut self, request: Arc<Request>, due: Instant) {
         if !request.completeness.is_whole() {
             return;
         }
         let now = Instant::now();
-        let due = self.shared.due(captured, now);
         let refusal = self.refusal(&request);
         let mut ticket = Ticket::offered(request, due, Arc::clone(&self.shared));
         if let Some(reason) = refusal {

@@ -28,11 +28,11 @@ pub enum Schedule {
     },
 }
 
-/// Turns capture times into due times.
+/// Turns capture times into due times. All targets of a replay go by one, so that they have one beginning.
 ///
 /// Invariant: due times never go backwards by more than capture times do, and the first one is the moment it was asked.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub struct Pacer {
     schedule: Schedule,
     origin: Option<Origin>,
 }
@@ -49,7 +49,9 @@ struct Origin {
 }
 
 impl Pacer {
-    pub(super) fn new(schedule: Schedule) -> Self {
+    /// One that begins with the first request.
+    #[must_use]
+    pub fn new(schedule: Schedule) -> Self {
         Self {
             schedule,
             origin: None,
@@ -57,7 +59,7 @@ impl Pacer {
     }
 
     /// When a request that was captured at `captured` is due; `now` is the moment of asking.
-    pub(super) fn due(&mut self, captured: Timestamp, now: Instant) -> Instant {
+    pub fn due(&mut self, captured: Timestamp, now: Instant) -> Instant {
         if self.schedule == Schedule::Immediately {
             return now;
         }

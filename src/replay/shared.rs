@@ -9,7 +9,6 @@ use tokio::sync::{Notify, watch};
 use super::breaker::{Breaker, Permission};
 use super::budget::Budget;
 use super::outcome::Stats;
-use super::schedule::Pacer;
 use super::{BreakerState, Gate, Replay, ReplayConfig, Snapshot, TargetState};
 use crate::account::{Account, Reason};
 use crate::time::Timestamp;
@@ -37,7 +36,6 @@ pub(super) struct Shared {
     pub(super) answer_bytes: AtomicUsize,
     /// The system once had no local port left for a connection to the target.
     pub(super) out_of_ports: AtomicBool,
-    pacer: Mutex<Pacer>,
     limit: Option<Mutex<TokenBucket>>,
     started: Instant,
     breaker: Mutex<Breaker>,
@@ -62,7 +60,6 @@ impl Shared {
             connections: AtomicUsize::new(0),
             answer_bytes: AtomicUsize::new(0),
             out_of_ports: AtomicBool::new(false),
-            pacer: Mutex::new(Pacer::new(config.schedule)),
             limit: config.limit.map(|rate| Mutex::new(TokenBucket::new(rate))),
             started: Instant::now(),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),
@@ -76,10 +73,6 @@ impl Shared {
 
     pub(super) fn stats(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut lock(&self.stats));
-    }
-
-    pub(super) fn due(&self, captured: Timestamp, now: Instant) -> Instant {
-        lock(&self.pacer).due(captured, now)
     }
 
     /// Whether the limit on requests a second lets one more through at `now`.

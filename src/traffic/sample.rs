@@ -23,6 +23,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Whether everything is in it.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.percent.is_all()
+    }
+
     /// Whether `request` is in it.
     #[must_use]
     pub fn takes(&self, request: &Request) -> bool {

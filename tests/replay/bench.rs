@@ -10,7 +10,9 @@ use bytes::Bytes;
 use shadowtap::account::{Counter, Reason};
 use shadowtap::exchange::{Completeness, ConnectionId, Doubts, Endpoints, ExchangeId, Request};
 use shadowtap::http1::{Body, Framing, RequestHead, framing, head_length};
-use shadowtap::replay::{Answer, Engine, Feeder, Outcome, Replay, ReplayConfig, Snapshot};
+use shadowtap::replay::{
+    Answer, Engine, Feeder, Outcome, Pacer, Replay, ReplayConfig, Schedule, Snapshot,
+};
 use shadowtap::time::Timestamp;
 
 pub(super) fn get(target: &str) -> Vec<u8> {
@@ -212,6 +214,7 @@ pub(super) struct Bench {
     pub(super) feeder: Feeder,
     pub(super) outcomes: mpsc::Receiver<Replay>,
     pub(super) offered: u64,
+    pub(super) pacer: Pacer,
 }
 
 impl Bench {
@@ -227,6 +230,7 @@ impl Bench {
             engine,
             outcomes,
             offered: 0,
+            pacer: Pacer::new(Schedule::Immediately),
         }
     }
 
@@ -243,7 +247,8 @@ impl Bench {
         self.offered += 1;
         let mut request = request(self.offered, connection, message);
         change(&mut request);
-        self.feeder.offer(Arc::new(request));
+        let due = self.pacer.due(request.last_byte, Instant::now());
+        self.feeder.offer_due(Arc::new(request), due);
         self.feeder.flush();
     }
 

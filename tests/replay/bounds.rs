@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shadowtap::account::{Account, Counter, Reason};
 use shadowtap::exchange::Completeness;
-use shadowtap::replay::{Replay, Schedule, WhenFull};
+use shadowtap::replay::{Pacer, Replay, Schedule, WhenFull};
 use shadowtap::time::Timestamp;
 
 use super::bench::{
@@ -88,13 +88,13 @@ fn a_slow_connection_does_not_delay_the_others() {
         Act::Answer(OK.to_vec())
     });
     let mut bench = Bench::start(target.config(), |config| {
-        config.schedule = Schedule::Original {
-            speed: 10.0,
-            skip_idle: None,
-        };
         config.when_full = WhenFull::Block;
         config.deadlines.first_byte = LONG;
         config.deadlines.answer = LONG;
+    });
+    bench.pacer = Pacer::new(Schedule::Original {
+        speed: 10.0,
+        skip_idle: None,
     });
     for n in 0..20 {
         let (connection, path) = match n {
@@ -189,11 +189,10 @@ fn what_was_sent_in_part_when_the_grace_period_ended_is_not_said_to_be_untried()
 #[test]
 fn stopping_wakes_a_schedule_that_waits() {
     let target = Target::start(|_| Act::Answer(OK.to_vec()));
-    let mut bench = Bench::start(target.config(), |config| {
-        config.schedule = Schedule::Original {
-            speed: 1.0,
-            skip_idle: None,
-        };
+    let mut bench = Bench::start(target.config(), |_| {});
+    bench.pacer = Pacer::new(Schedule::Original {
+        speed: 1.0,
+        skip_idle: None,
     });
     let handle = bench.engine.handle();
     let stopper = thread::spawn(move || {

@@ -1,9 +1,11 @@
 //! Where messages come from: the network and files, and how packets become messages.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::Args;
 
+use super::super::values;
 use super::{Size, Wrong, size};
 use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
 use crate::http1::MessageLimits;
@@ -67,6 +69,25 @@ impl LiveFlags {
             snaplen: self.snaplen,
         })
     }
+}
+
+/// Which files are read, and what in them is HTTP.
+#[derive(Args, Debug)]
+pub struct FileFlags {
+    /// Files to read, merged by time: .pcap .pcapng .gor .jsonl .har, also gzipped; '-' is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Look for HTTP on this port only; several for several, ADDRESS:PORT for one address. Default: every TCP port.
+    #[arg(
+        short,
+        long,
+        value_name = "[ADDRESS:]PORT",
+        value_delimiter = ',',
+        value_parser = values::watched_end,
+        env = "SHADOWTAP_PORT"
+    )]
+    pub port: Vec<WatchedEnd>,
 }
 
 /// Bounds on what is held in memory, and what the decoder should know.

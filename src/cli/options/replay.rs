@@ -9,8 +9,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 use super::super::values;
 use super::{Size, Wrong, size};
 use crate::replay::{
-    Deadlines, FieldName, HostPolicy, ReplayConfig, Schedule, Target, TargetError, Tls,
-    TracePolicy, WhenFull,
+    Deadlines, FieldName, HostPolicy, ReplayConfig, Target, TargetError, Tls, TracePolicy, WhenFull,
 };
 use crate::traffic::{Rate, RuleError, Share};
 
@@ -206,11 +205,7 @@ impl ReplayFlags {
     }
 
     /// One configuration for each target.
-    pub fn into_configs(
-        self,
-        schedule: Schedule,
-        when_full: WhenFull,
-    ) -> Result<Vec<ReplayConfig>, Wrong> {
+    pub fn into_configs(self, when_full: WhenFull) -> Result<Vec<ReplayConfig>, Wrong> {
         let tls = match (&self.tls_ca, self.tls_insecure) {
             (Some(file), _) => Tls::Authorities(
                 std::fs::read(file)
@@ -245,7 +240,6 @@ impl ReplayFlags {
                 queue_items: self.queue.get(),
                 queue_bytes: bytes(self.queue_bytes),
                 when_full,
-                schedule,
                 retry_safe: self.retry_safe,
                 threads: self.replay_threads,
                 tls: tls.clone(),

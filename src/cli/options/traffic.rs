@@ -11,12 +11,12 @@ use crate::traffic::body::{BodyRewrite, BodySubstitution, JsonMember};
 use crate::traffic::rewrite::{
     self, Field, HostSubstitution, PathSubstitution, QueryName, QueryPair,
 };
-use crate::traffic::{Percent, Rewrite, Rule, Sample, SampleBy, Selection, Traffic};
+use crate::traffic::{Choice, Percent, Rewrite, Rule, Sample, SampleBy, Selection, Traffic};
 
-/// Which requests are replayed; `docs/filters.md` describes the rules.
+/// Which requests are meant; `docs/filters.md` describes the rules.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which requests")]
-pub struct SelectFlags {
+pub struct ChooseFlags {
     /// Take requests that match this rule only; of several, all must match.
     ///
     /// method:GET,HEAD  path:/api/**  path~REGEX  host:*.example.com  header:NAME  header:NAME=VALUE  query:NAME=VALUE
@@ -66,16 +66,12 @@ pub struct SelectFlags {
         env = "SHADOWTAP_SAMPLE_BY"
     )]
     sample_by: SampleBy,
-
-    #[command(flatten)]
-    rewrite: RewriteFlags,
 }
 
-impl SelectFlags {
-    /// The rules, where version 1's answer to a request is known before it is replayed.
-    pub fn into_traffic(self, replay: &ReplayFlags) -> Result<Traffic, Wrong> {
-        self.rewrite.check_marker(replay.marker())?;
-        Ok(Traffic {
+impl ChooseFlags {
+    /// The rules, where nothing is sent.
+    pub fn into_choice(self) -> Choice {
+        Choice {
             select: Selection {
                 only: self.only,
                 except: self.except,
@@ -85,6 +81,28 @@ impl SelectFlags {
                 percent: self.percent,
                 by: self.sample_by,
             },
+        }
+    }
+}
+
+/// Which requests are replayed, and what is changed in them.
+#[derive(Args, Debug)]
+pub struct SelectFlags {
+    #[command(flatten)]
+    choose: ChooseFlags,
+
+    #[command(flatten)]
+    rewrite: RewriteFlags,
+}
+
+impl SelectFlags {
+    /// The rules, where version 1's answer to a request is known before it is replayed.
+    pub fn into_traffic(self, replay: &ReplayFlags) -> Result<Traffic, Wrong> {
+        self.rewrite.check_marker(replay.marker())?;
+        let Choice { select, sample } = self.choose.into_choice();
+        Ok(Traffic {
+            select,
+            sample,
             rewrite: self.rewrite.into_rewrite()?,
             shares: replay.shares(),
             split: replay.split(),
