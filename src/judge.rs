@@ -9,9 +9,13 @@
 
 mod buckets;
 mod completeness;
+mod evidence;
 mod tally;
 mod tolerances;
 mod trial;
+mod verdict;
+mod weigh;
+mod words;
 
 use std::sync::Arc;
 
@@ -22,6 +26,10 @@ pub use completeness::Completeness;
 pub use tally::{EndpointTally, Field, FieldTally, LatencyTally, Mismatch, Pairs, Tally};
 pub use tolerances::{LatencyMargin, Tolerances};
 pub use trial::{Latency, Reference, ReferenceKind, Trial};
+pub use verdict::{
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing, Verdict,
+};
+pub use weigh::{decision, verdict};
 
 use self::tally::Thresholds;
 

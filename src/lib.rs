@@ -64,6 +64,7 @@
 //! | how the stages of a verb are put together | [`app`] |
 //! | which requests are replayed, and what is changed in them | [`traffic`] |
 //! | how requests are sent | [`replay`] |
+//! | what is counted of two answers, and when version 2 is ready | [`judge`] |
 //! | how a mock finds its answers, and what counts as a side effect | [`mock`] |
 //! | a file format | [`record`] for messages, [`capture::file`] for packets |
 

@@ -27,5 +27,7 @@ pub(crate) mod scenario;
 // Holds what was found against what is there.
 pub(crate) mod score;
 // Network namespaces with a client and both versions in them.
+/// Simulated runs of two versions before the judge.
+pub(crate) mod runs;
 #[cfg(target_os = "linux")]
 pub(crate) mod stage;

@@ -13,6 +13,8 @@ mod e2e;
 mod findings;
 // Capture files beside their golden output, and what must hold for every capture however it is read.
 mod fixtures;
+// The judge: what it says of runs that were made up, and of simulated ones.
+mod judge;
 // Recordings, written and read back.
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.

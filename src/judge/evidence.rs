@@ -1,0 +1,383 @@
+//! Evidence that grows with the counts, and means the same at every look.
+//!
+//! Each request is `+1` when something happened to version 2 only, `-1` when it happened to the reference only, and `0`
+//! otherwise. Somebody who bets a share `λ` of what they have against "the mean is at most `m`" multiplies what they have
+//! by `1 + λ(d - m)`. If the claim is right they do not get richer on average, whatever they have seen before, so that
+//! the chance of *ever* having `1/α` times as much is at most `α` (Ville's inequality). The mean of several who bet
+//! different shares is as good a bet, and hardly worse than the best of them. What they have depends on the counts
+//! alone, not on their order: so it can be computed from sums over pods, at any time.
+//!
+//! With `m = 0` requests in which nothing happened to one alone do not matter: that is the sign test of discordant pairs,
+//! without its fixed number of pairs. For other `m` the claim may also be about the mean over the requests so far, of each
+//! one's chances given the past: the product of `1 + λ(μ - m)` is at most 1 when the mean of the `μ` is `m`, since the
+//! logarithm is concave. Requests need not be alike, nor independent.
+
+/// How often what happened. Not whole numbers where something is extrapolated.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct Counts {
+    /// `+1`.
+    pub(super) up: f64,
+    /// `-1`.
+    pub(super) down: f64,
+    /// `0`.
+    pub(super) level: f64,
+}
+
+/// Bets against a claim on the mean.
+#[derive(Clone, Debug)]
+pub(super) struct Bets([Bet; BETS]);
+
+/// One bet: natural logarithms of its share of the stakes, and of the factor for each outcome.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bet {
+    stake: f64,
+    up: f64,
+    down: f64,
+    level: f64,
+}
+
+/// The largest bet, and smaller ones, each a half of the last but one.
+const BETS: usize = 25;
+
+impl Counts {
+    /// Of `requests`.
+    pub(super) fn new(up: u64, down: u64, requests: u64) -> Self {
+        let level = requests.saturating_sub(up).saturating_sub(down);
+        Self {
+            up: float(up),
+            down: float(down),
+            level: float(level),
+        }
+    }
+
+    /// Without one of the ups: see [`family`].
+    pub(super) fn without_the_first(self) -> Self {
+        Self {
+            up: (self.up - 1.0).max(0.0),
+            ..self
+        }
+    }
+
+    pub(super) fn requests(&self) -> f64 {
+        self.up + self.down + self.level
+    }
+
+    /// The mean; 0 of nothing.
+    pub(super) fn mean(&self) -> f64 {
+        (self.up - self.down) / self.requests().max(1.0)
+    }
+
+    fn times(&self, factor: f64) -> Self {
+        Self {
+            up: self.up * factor,
+            down: self.down * factor,
+            level: self.level * factor,
+        }
+    }
+}
+
+impl Bets {
+    /// Against "the mean is at most `most`": much evidence says that it is larger.
+    pub(super) fn against_at_most(most: f64) -> Self {
+        Self::new(1.0 / (1.0 + most), |share, outcome| {
+            share * (outcome - most)
+        })
+    }
+
+    /// Against "the mean is at least `least`": much evidence says that it is smaller.
+    pub(super) fn against_at_least(least: f64) -> Self {
+        Self::new(1.0 / (1.0 - least), |share, outcome| {
+            share * (least - outcome)
+        })
+    }
+
+    /// `gain` says what a share brings at an outcome; with the largest share everything may be lost, and no more.
+    fn new(largest: f64, gain: impl Fn(f64, f64) -> f64) -> Self {
+        let mut bets = [Bet::default(); BETS];
+        let mut share = largest;
+        for (index, bet) in bets.iter_mut().enumerate() {
+            let factor = |outcome| gain(share, outcome).max(-1.0).ln_1p();
+            let stake = if index == 0 {
+                0.5
+            } else {
+                0.5 / (float(BETS as u64) - 1.0)
+            };
+            *bet = Bet {
+                stake: stake.ln(),
+                up: factor(1.0),
+                down: factor(-1.0),
+                level: factor(0.0),
+            };
+            share *= std::f64::consts::FRAC_1_SQRT_2;
+        }
+        Self(bets)
+    }
+
+    /// The natural logarithm of what the bets have become; 0 at the beginning.
+    pub(super) fn log(&self, counts: &Counts) -> f64 {
+        // Nothing times the logarithm of nothing is nothing here.
+        let times = |count: f64, log: f64| if count == 0.0 { 0.0 } else { count * log };
+        let mut logs = [0.0; BETS];
+        for (log, bet) in logs.iter_mut().zip(&self.0) {
+            *log = bet.stake
+                + times(counts.up, bet.up)
+                + times(counts.down, bet.down)
+                + times(counts.level, bet.level);
+        }
+        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if largest == f64::NEG_INFINITY {
+            return largest;
+        }
+        largest
+            + logs
+                .iter()
+                .map(|log| (log - largest).exp())
+                .sum::<f64>()
+                .ln()
+    }
+
+    /// How many more requests it takes to get to `target` if they go like those before; `None` if they never do.
+    pub(super) fn needs(&self, counts: &Counts, target: f64) -> Option<u64> {
+        if self.log(counts) >= target {
+            return Some(0);
+        }
+        let so_far = counts.requests();
+        let after = |more: u64| {
+            let later = if so_far == 0.0 {
+                Counts {
+                    level: float(more),
+                    ..Counts::default()
+                }
+            } else {
+                counts.times(1.0 + float(more) / so_far)
+            };
+            self.log(&later) >= target
+        };
+        // A mean of exponentials of straight lines: once above the target, it stays there.
+        let mut enough = 1u64;
+        while !after(enough) {
+            enough *= 2;
+            if enough > FAR_TOO_MANY {
+                return None;
+            }
+        }
+        let mut too_few = enough / 2;
+        while enough - too_few > 1 {
+            let middle = too_few.midpoint(enough);
+            if after(middle) {
+                enough = middle;
+            } else {
+                too_few = middle;
+            }
+        }
+        Some(enough)
+    }
+}
+
+const FAR_TOO_MANY: u64 = 1 << 40;
+
+/// Between which ends the mean is, at every look, but for a chance of `alpha` at either.
+pub(super) fn interval(counts: &Counts, alpha: f64) -> (f64, f64) {
+    let target = -alpha.ln();
+    let mean = counts.mean();
+    let is_above = |end: f64| Bets::against_at_most(end).log(counts) >= target;
+    let is_below = |end: f64| Bets::against_at_least(end).log(counts) >= target;
+    let low = edge(mean, -WIDEST, is_above);
+    let high = edge(mean, WIDEST, is_below);
+    (low, high)
+}
+
+const WIDEST: f64 = 0.9999;
+
+/// The place between `inside` and `outside` from which on `excluded` holds.
+fn edge(inside: f64, outside: f64, excluded: impl Fn(f64) -> bool) -> f64 {
+    let inside = inside.clamp(-WIDEST, WIDEST);
+    if !excluded(outside) {
+        return outside.signum();
+    }
+    let (mut inside, mut outside) = (inside, outside);
+    for _ in 0..20 {
+        let middle = f64::midpoint(inside, outside);
+        if excluded(middle) {
+            outside = middle;
+        } else {
+            inside = middle;
+        }
+    }
+    outside
+}
+
+/// Which of a family of claims are refuted by their evidence (natural logarithms), so that the expected share of mistakes
+/// among these is at most `alpha` (e-BH: it needs no independence). Where all claims are right, any refutation is a
+/// mistake, so `alpha` is the chance of there being one.
+///
+/// The family may have grown on the way to at most `most` claims, as long as the evidence of each began after it had
+/// joined. A newcomer brings its stake of 1 with it and raises the mean of a family that has lost some of its own: the
+/// k-th raises it by at most 1/k. Claims have therefore to show `1 + 1/2 + … + 1/most` times as much.
+pub(super) fn family(evidence: &[f64], alpha: f64, most: usize) -> Vec<bool> {
+    let size = evidence.len();
+    let growth: f64 = (1..=most.max(size)).map(|k| 1.0 / float(k as u64)).sum();
+    let price = (float(size as u64) * growth / alpha).ln();
+    let mut order: Vec<usize> = (0..size).collect();
+    order.sort_by(|&a, &b| evidence[b].total_cmp(&evidence[a]));
+    let is_enough = |rank: usize| evidence[order[rank]] >= price - float(rank as u64 + 1).ln();
+    let refuted = (0..size).rev().find(|&rank| is_enough(rank));
+    let mut flags = vec![false; size];
+    for &index in &order[..refuted.map_or(0, |rank| rank + 1)] {
+        flags[index] = true;
+    }
+    flags
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+pub(super) const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binomial(n: u64, k: u64) -> f64 {
+        (1..=k).map(|i| float(n - k + i) / float(i)).product()
+    }
+
+    /// The mean of what the bets become after `n` requests, by summing over all ways in which they may go.
+    fn expectation(bets: &Bets, n: u64, up: f64, down: f64) -> f64 {
+        let mut sum = 0.0;
+        for ups in 0..=n {
+            for downs in 0..=n - ups {
+                let level = n - ups - downs;
+                let ways = binomial(n, ups) * binomial(n - ups, downs);
+                let power = |p: f64, k: u64| p.powi(i32::try_from(k).expect("small"));
+                let chance =
+                    ways * power(up, ups) * power(down, downs) * power(1.0 - up - down, level);
+                if chance > 0.0 {
+                    sum += chance * bets.log(&Counts::new(ups, downs, n)).exp();
+                }
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn nobody_gets_richer_by_betting_against_what_is_right() {
+        for (mean, noise) in [
+            (0.0, 0.0),
+            (0.0, 0.2),
+            (0.01, 0.0),
+            (0.01, 0.1),
+            (0.3, 0.2),
+            (-0.2, 0.0),
+        ] {
+            let (up, down) = (f64::max(mean, 0.0) + noise, f64::max(-mean, 0.0) + noise);
+            for n in [0, 1, 2, 5, 17] {
+                for bets in [Bets::against_at_most(mean), Bets::against_at_least(mean)] {
+                    let expected = expectation(&bets, n, up, down);
+                    assert!(
+                        (expected - 1.0).abs() < 1e-9,
+                        "{mean} {noise} {n}: {expected}"
+                    );
+                }
+                let wrong = expectation(&Bets::against_at_most(mean + 0.05), n, up, down);
+                assert!(wrong <= 1.0 + 1e-9, "{mean} {noise} {n}: {wrong}");
+                let wrong = expectation(&Bets::against_at_least(mean - 0.05), n, up, down);
+                assert!(wrong <= 1.0 + 1e-9, "{mean} {noise} {n}: {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_chance_of_ever_being_convinced_wrongly_is_at_most_alpha() {
+        // The exact chance, by walking through every state of 400 fair discordant pairs that are looked at one by one.
+        let bets = Bets::against_at_most(0.0);
+        let mut ever = 0.0;
+        let mut states = vec![1.0];
+        for pairs in 1..=400u64 {
+            let mut next = vec![0.0; states.len() + 1];
+            for (ups, chance) in states.iter().enumerate() {
+                next[ups] += chance / 2.0;
+                next[ups + 1] += chance / 2.0;
+            }
+            for (ups, chance) in next.iter_mut().enumerate() {
+                let counts = Counts::new(ups as u64, pairs - ups as u64, pairs);
+                if bets.log(&counts) >= 20f64.ln() {
+                    ever += std::mem::take(chance);
+                }
+            }
+            states = next;
+        }
+        assert!(ever <= 0.05, "{ever}");
+        assert!(ever > 0.01, "{ever}: it can be convinced at all");
+    }
+
+    #[test]
+    fn pairs_in_which_nothing_happened_to_one_alone_do_not_matter() {
+        let bets = Bets::against_at_most(0.0);
+        let few = bets.log(&Counts::new(9, 2, 11));
+        let many = bets.log(&Counts::new(9, 2, 1_000_000));
+        assert!((few - many).abs() < 1e-12);
+        assert!((Bets::against_at_most(0.1).log(&Counts::default())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn needs_is_the_least_number_that_is_enough() {
+        let target = 20f64.ln();
+        for least in [0.002, 0.01, 0.05] {
+            let bets = Bets::against_at_least(least);
+            let needs = bets.needs(&Counts::default(), target).expect("some time");
+            assert!(bets.log(&Counts::new(0, 0, needs)) >= target);
+            assert!(bets.log(&Counts::new(0, 0, needs - 1)) < target);
+            // ln(2/alpha)/least: half of the stakes are on the bet that nothing happens.
+            let known = 40f64.ln() / least;
+            assert!(
+                (float(needs) / known - 1.0).abs() < 0.05,
+                "{least}: {needs}"
+            );
+            let half = Counts::new(0, 0, needs / 2);
+            assert_eq!(bets.needs(&half, target), Some(needs - needs / 2));
+            assert_eq!(bets.needs(&Counts::new(0, 0, needs), target), Some(0));
+        }
+        let bets = Bets::against_at_least(0.01);
+        assert_eq!(bets.needs(&Counts::new(2, 0, 100), target), None);
+        assert!(bets.needs(&Counts::new(1, 0, 1000), target).is_some());
+    }
+
+    #[test]
+    fn the_interval_holds_the_mean_and_shrinks() {
+        let mut width = 2.0;
+        for n in [100, 1_000, 10_000, 100_000] {
+            let counts = Counts::new(n / 10, n / 20, n);
+            let (low, high) = interval(&counts, 0.05);
+            assert!(
+                low < counts.mean() && counts.mean() < high,
+                "{n}: {low} {high}"
+            );
+            assert!(high - low < width, "{n}");
+            width = high - low;
+        }
+        assert!(width < 0.01, "{width}");
+        assert_eq!(interval(&Counts::default(), 0.05), (-1.0, 1.0));
+        let (low, high) = interval(&Counts::new(0, 0, 368), 0.05);
+        assert!(
+            (-0.011..-0.009).contains(&low) && (0.009..0.011).contains(&high),
+            "{low} {high}"
+        );
+    }
+
+    #[test]
+    fn in_a_family_more_is_asked_of_each() {
+        let enough = |size: f64, most: u64| {
+            let growth: f64 = (1..=most).map(|k| 1.0 / float(k)).sum();
+            (size * growth / 0.05).ln()
+        };
+        assert!(family(&[], 0.05, 10).is_empty());
+        assert_eq!(family(&[enough(1.0, 10) + 1e-9], 0.05, 10), [true]);
+        assert_eq!(family(&[enough(1.0, 10) - 1e-9], 0.05, 10), [false]);
+        let one = enough(3.0, 10) + 1e-9;
+        assert_eq!(family(&[0.0, one, 0.0], 0.05, 10), [false, true, false]);
+        let half = enough(1.5, 10) + 1e-9;
+        assert_eq!(family(&[0.0, half, 0.0], 0.05, 10), [false, false, false]);
+        assert_eq!(family(&[half, 0.0, half], 0.05, 10), [true, false, true]);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the judge says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::tolerances::Tolerances;
+use super::trial::ReferenceKind;
+use crate::compare::DifferenceKind;
+
+/// What is to be done with version 2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// It is ready: everything that was asked of it is shown.
+    Promote,
+    /// It is worse than version 1 in something.
+    Reject,
+    /// Neither is shown yet.
+    Continue,
+}
+
+impl Decision {
+    /// The stable name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Reject => "reject",
+            Self::Continue => "continue",
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The verdict, with everything that it rests on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Always true: there is a verdict. What asks for it needs something to test before it looks at the rest.
+    pub ok: bool,
+    /// What is to be done.
+    pub verdict: Decision,
+    /// The share of the traffic that was judged, from 0 to 1.
+    pub completeness: f64,
+    /// Requests that were judged.
+    pub requests: u64,
+    /// How many more requests it takes until version 2 can be promoted, if they are spread over the endpoints and go like
+    /// those so far. `None` when that will never be; 0 when nothing more is needed.
+    pub needs: Option<u64>,
+    /// Why, in plain words, the most important first.
+    pub reasons: Vec<String>,
+    /// What noise was measured with, at one endpoint at least. Empty: with nothing, so that noise beyond the tolerances cannot
+    /// be told from a difference.
+    pub noise: Vec<ReferenceKind>,
+    /// Requests that should have been judged and were not, by reason.
+    pub lost: BTreeMap<String, u64>,
+    /// How much worse version 2 may be.
+    pub tolerances: Tolerances,
+    /// Over all endpoints: how much more often version 2 failed.
+    pub errors: Excess,
+    /// Over all endpoints: how much more often version 2 was beyond its reference's p99 with the margin added.
+    pub slow: Option<Excess>,
+    /// By endpoint, the most worrying first.
+    pub endpoints: Vec<EndpointVerdict>,
+}
+
+/// How an endpoint stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Version 2 is worse in something.
+    Worse,
+    /// Not shown to be good enough yet.
+    Open,
+    /// Too few requests, so that even without any difference nothing would be shown.
+    Uncovered,
+    /// Good enough.
+    Good,
+}
+
+/// One endpoint.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EndpointVerdict {
+    /// Such as `GET /orders/{id}`.
+    pub endpoint: Arc<str>,
+    /// How it stands.
+    pub standing: Standing,
+    /// Requests that were judged.
+    pub requests: u64,
+    /// How many more it takes until it is good enough; `None` when that will never be.
+    pub needs: Option<u64>,
+    /// What noise was measured with; `None`: with nothing.
+    pub noise: Option<ReferenceKind>,
+    /// Requests that version 1, version 2 and the control failed.
+    pub failed: Failed,
+    /// How much more often version 2 failed.
+    pub errors: Excess,
+    /// How much more often version 2's answers differed in something.
+    pub differences: Excess,
+    /// The fields that differ, those with the most evidence first.
+    pub fields: Vec<FieldVerdict>,
+    /// How long answers took, where that was measured.
+    pub latency: Option<LatencyVerdict>,
+    /// What is wrong, or missing, in plain words.
+    pub reasons: Vec<String>,
+}
+
+/// Requests that were failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failed {
+    /// By version 1.
+    pub v1: u64,
+    /// By version 2.
+    pub v2: u64,
+    /// By the control, where there is one.
+    pub control: Option<u64>,
+}
+
+/// How much more often something happened to version 2 than to its reference, as a share of the requests.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Excess {
+    /// Requests in which it happened to version 2 only.
+    pub v2: u64,
+    /// Requests in which it happened to the reference only.
+    pub reference: u64,
+    /// Of so many requests.
+    pub of: u64,
+    /// The difference of the two, as a share.
+    pub rate: f64,
+    /// It is more than this,
+    pub low: f64,
+    /// and less than that, at all looks together, but for a chance of alpha at either end.
+    pub high: f64,
+    /// How much speaks for more than is allowed: the decimal logarithm of the evidence.
+    pub evidence: f64,
+    /// Whether it is shown to be more than is allowed.
+    pub beyond: bool,
+}
+
+/// A field that differs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FieldVerdict {
+    /// Such as `body.items[].price`.
+    pub field: Arc<str>,
+    /// In which way.
+    pub kind: DifferenceKind,
+    /// How much more often it differed.
+    pub excess: Excess,
+    /// Whether noise alone is refuted; a difference may be real and within what is allowed.
+    pub real: bool,
+    /// Whether it is left out, since version 1 differs from itself there, and there are too few references to say how often.
+    pub noisy: bool,
+}
+
+/// How long answers took at an endpoint. Times are in microseconds, at p50, p90 and p99.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LatencyVerdict {
+    /// Version 1.
+    pub v1: [u64; 3],
+    /// Version 2.
+    pub v2: [u64; 3],
+    /// The control, where there is one.
+    pub control: Option<[u64; 3]>,
+    /// The median of version 2's latency as a multiple of the reference's to the same request.
+    pub ratio: f64,
+    /// How much more often version 2 was beyond the reference's p50, p90 and p99 with the margin added.
+    pub beyond: [Excess; 3],
+    /// How much more often version 2 was slower than the reference to the same request, with the margin added, than not.
+    pub slower: Excess,
+}

@@ -1,0 +1,460 @@
+//! From counts to the verdict.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::completeness::Completeness;
+use super::evidence::{Bets, Counts, family, float, interval};
+use super::tally::{
+    EndpointTally, Field, FieldTally, LatencyTally, MOST_ENDPOINTS, MOST_FIELDS, Pairs, QUANTILES,
+    Tally,
+};
+use super::tolerances::Tolerances;
+use super::trial::ReferenceKind;
+use super::verdict::{
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing, Verdict,
+};
+use super::words;
+
+/// What `tally` says, held against `tolerances`.
+///
+/// Three families of claims share `alpha` evenly: differences, errors, latency. Whatever is refuted in one of them rejects
+/// version 2. A promotion needs each claim of its own to be shown, each at `alpha`: whatever version 2 is worse in than
+/// is allowed has to get past the test of that very thing.
+#[must_use]
+pub fn verdict(tally: &Tally, tolerances: &Tolerances, completeness: &Completeness) -> Verdict {
+    Scales::new(tolerances, true).verdict(tally, completeness)
+}
+
+/// The decision alone, without what explains it: much cheaper.
+#[must_use]
+pub fn decision(tally: &Tally, tolerances: &Tolerances, completeness: &Completeness) -> Decision {
+    Scales::new(tolerances, false)
+        .verdict(tally, completeness)
+        .verdict
+}
+
+/// The tests, ready to be used.
+struct Scales {
+    tolerances: Tolerances,
+    /// Whether what only explains is computed as well.
+    explains: bool,
+    /// Natural logarithm of the evidence that shows a claim at `alpha`.
+    target: f64,
+    /// Requests that an endpoint needs when nothing ever differs.
+    least: u64,
+    differs: Test,
+    fails: Test,
+    /// Any excess beyond the margin is more than nothing: the margin is what is allowed.
+    slow: Test,
+    slowest: Test,
+    endpoint_fails: Test,
+    no_noise: Bets,
+}
+
+/// Both directions of a test: too bad, and good enough.
+struct Test {
+    bad: Bets,
+    good: Bets,
+}
+
+impl Test {
+    /// Too bad is more than `most`, good enough is less than `enough`.
+    fn new(most: f64, enough: f64) -> Self {
+        Self {
+            bad: Bets::against_at_most(most),
+            good: Bets::against_at_least(enough),
+        }
+    }
+}
+
+/// What is known of an endpoint's noise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// Requests with a reference are enough to go by.
+    Pairs(ReferenceKind),
+    /// Version 2's differences are all there is.
+    Alone,
+}
+
+impl Scales {
+    fn new(tolerances: &Tolerances, explains: bool) -> Self {
+        let Tolerances {
+            alpha,
+            max_difference,
+            max_errors,
+            max_slow,
+            ..
+        } = *tolerances;
+        let target = -alpha.ln();
+        let differs = Test::new(max_difference, max_difference);
+        let least = differs.good.needs(&Counts::default(), target);
+        Self {
+            tolerances: *tolerances,
+            explains,
+            target,
+            least: least.unwrap_or(u64::MAX),
+            differs,
+            fails: Test::new(max_errors, max_errors),
+            slow: Test::new(0.0, max_slow),
+            // One answer in a hundred is beyond p99, so less of an excess is a great deal there.
+            slowest: Test::new(0.0, max_slow / 5.0),
+            endpoint_fails: Test::new(max_errors, max_errors.max(max_difference)),
+            no_noise: Bets::against_at_most(0.0),
+        }
+    }
+
+    fn verdict(&self, tally: &Tally, completeness: &Completeness) -> Verdict {
+        let mut endpoints: Vec<_> = tally
+            .endpoints
+            .iter()
+            .map(|(name, endpoint)| self.endpoint(name, endpoint))
+            .collect();
+        let mut errors = self.all_errors(tally);
+        let mut slow = self.all_slow(tally);
+        self.refute(&mut endpoints, &mut errors, slow.as_mut());
+        for endpoint in &mut endpoints {
+            let compared = tally.endpoints[&endpoint.endpoint].compared;
+            endpoint.standing = self.standing(endpoint, compared);
+        }
+        let requests = tally.requests();
+        let needs = self.needs(tally, &endpoints, &errors, slow.as_ref());
+        let is_bad = endpoints.iter().any(|it| it.standing == Standing::Worse)
+            || errors.beyond
+            || slow.is_some_and(|it| it.beyond);
+        let share = completeness.share();
+        let decision = if share < self.tolerances.min_completeness {
+            Decision::Continue
+        } else if is_bad {
+            Decision::Reject
+        } else if needs == Some(0) {
+            Decision::Promote
+        } else {
+            Decision::Continue
+        };
+        let noise: BTreeSet<_> = endpoints.iter().filter_map(|it| it.noise).collect();
+        let mut verdict = Verdict {
+            ok: true,
+            verdict: decision,
+            completeness: share,
+            requests,
+            needs,
+            reasons: Vec::new(),
+            noise: noise.into_iter().collect(),
+            lost: completeness.lost.clone(),
+            tolerances: self.tolerances,
+            errors,
+            slow,
+            endpoints,
+        };
+        if self.explains {
+            verdict
+                .endpoints
+                .sort_by(|a, b| concern(b).total_cmp(&concern(a)));
+            words::explain(&mut verdict, self.least);
+        }
+        verdict
+    }
+
+    fn endpoint(&self, name: &Arc<str>, tally: &EndpointTally) -> EndpointVerdict {
+        let basis = self.basis(tally);
+        let mut fields: Vec<_> = tally
+            .fields
+            .iter()
+            .map(|(field, counts)| self.field(field, counts, tally, basis))
+            .collect();
+        let differences = match basis {
+            Basis::Pairs(_) => self.excess(&tally.any, tally.referenced, &self.differs.bad, 0),
+            // Each request is in at least one field's count, so together they are not fewer.
+            Basis::Alone => {
+                let counted = fields.iter().filter(|field| !field.noisy);
+                let sum: u64 = counted.map(|field| field.excess.v2).sum();
+                let pairs = Pairs {
+                    v2: sum.min(tally.compared),
+                    ..Pairs::default()
+                };
+                self.excess(&pairs, tally.compared, &self.differs.bad, 0)
+            }
+        };
+        let errors = self.excess(&tally.errors, tally.requests, &self.endpoint_fails.bad, 0);
+        let latency = (tally.latency.v1.count() > 0).then(|| self.latency(&tally.latency));
+        let judged = fields.iter().filter(|field| !field.noisy);
+        let mut needs = judged
+            .map(|field| self.missing(&self.differs, &field.excess))
+            .chain([
+                self.missing(&self.differs, &differences),
+                self.missing(&self.endpoint_fails, &errors),
+            ])
+            .fold(Some(0), at_least);
+        if let Some(latency) = &latency {
+            for beyond in &latency.beyond[..2] {
+                needs = at_least(needs, self.missing(&self.slow, beyond));
+            }
+        }
+        fields.sort_by(|a, b| b.excess.evidence.total_cmp(&a.excess.evidence));
+        EndpointVerdict {
+            endpoint: Arc::clone(name),
+            standing: Standing::Open,
+            requests: tally.requests,
+            needs,
+            noise: match basis {
+                Basis::Pairs(kind) => Some(kind),
+                Basis::Alone => None,
+            },
+            failed: Failed {
+                v1: tally.v1_failed,
+                v2: tally.v2_failed,
+                control: (tally.controlled > 0).then_some(tally.control_failed),
+            },
+            errors,
+            differences,
+            fields,
+            latency,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// The requests with a reference speak for all where they are most of them, or enough by themselves.
+    const fn basis(&self, tally: &EndpointTally) -> Basis {
+        let referenced = tally.referenced;
+        if referenced == 0 || (referenced * 2 < tally.compared && referenced < self.least) {
+            return Basis::Alone;
+        }
+        Basis::Pairs(if tally.repeated * 2 > referenced {
+            ReferenceKind::Repeat
+        } else {
+            ReferenceKind::Control
+        })
+    }
+
+    fn field(
+        &self,
+        (field, kind): &Field,
+        counts: &FieldTally,
+        endpoint: &EndpointTally,
+        basis: Basis,
+    ) -> FieldVerdict {
+        let FieldTally { pairs, alone } = *counts;
+        let (pairs, of) = match basis {
+            Basis::Pairs(_) => (pairs, endpoint.referenced),
+            Basis::Alone => {
+                let all = Pairs {
+                    v2: alone + pairs.v2 + pairs.both,
+                    ..Pairs::default()
+                };
+                (all, endpoint.compared)
+            }
+        };
+        FieldVerdict {
+            field: Arc::clone(field),
+            kind: *kind,
+            // The first time is why the field is looked at, and no evidence.
+            excess: self.excess(&pairs, of, &self.differs.bad, 1),
+            real: false,
+            noisy: basis == Basis::Alone && counts.pairs.reference + counts.pairs.both > 0,
+        }
+    }
+
+    fn latency(&self, tally: &LatencyTally) -> LatencyVerdict {
+        let quantiles =
+            |buckets: &super::Buckets| QUANTILES.map(|q| buckets.quantile(q).unwrap_or_default());
+        let beyond = |pairs: &Pairs| self.excess(pairs, tally.beyond_tested, &self.slow.bad, 0);
+        let compared = tally.slower.v2 + tally.slower.reference;
+        LatencyVerdict {
+            v1: quantiles(&tally.v1),
+            v2: quantiles(&tally.v2),
+            control: (tally.control.count() > 0).then(|| quantiles(&tally.control)),
+            ratio: float(tally.ratio.quantile(0.5).unwrap_or_default()) / 1000.0,
+            beyond: [0, 1, 2].map(|index| beyond(&tally.beyond[index])),
+            slower: self.excess(&tally.slower, compared, &self.slow.bad, 0),
+        }
+    }
+
+    /// `selected`: how many of the ups are the reason why it is looked at.
+    fn excess(&self, pairs: &Pairs, of: u64, bad: &Bets, selected: u64) -> Excess {
+        let counts = Counts::new(pairs.v2, pairs.reference, of);
+        let mut evidence = counts;
+        evidence.up = (counts.up - float(selected)).max(0.0);
+        let (low, high) = if self.explains {
+            interval(&counts, self.tolerances.alpha)
+        } else {
+            (-1.0, 1.0)
+        };
+        Excess {
+            v2: pairs.v2,
+            reference: pairs.reference,
+            of,
+            rate: counts.mean(),
+            low,
+            high,
+            evidence: bad.log(&evidence) / std::f64::consts::LN_10,
+            beyond: false,
+        }
+    }
+
+    fn all_errors(&self, tally: &Tally) -> Excess {
+        let all = tally
+            .endpoints
+            .values()
+            .fold(Pairs::default(), |sum, it| Pairs {
+                v2: sum.v2 + it.errors.v2,
+                reference: sum.reference + it.errors.reference,
+                both: sum.both + it.errors.both,
+            });
+        self.excess(&all, tally.requests(), &self.fails.bad, 0)
+    }
+
+    /// Each endpoint is held against its own p99, so all of them can be taken together.
+    fn all_slow(&self, tally: &Tally) -> Option<Excess> {
+        let (mut all, mut tested, mut measured) = (Pairs::default(), 0, 0);
+        for LatencyTally {
+            beyond: [_, _, last],
+            beyond_tested,
+            v1,
+            ..
+        } in tally.endpoints.values().map(|it| &it.latency)
+        {
+            all.v2 += last.v2;
+            all.reference += last.reference;
+            all.both += last.both;
+            tested += beyond_tested;
+            measured += v1.count();
+        }
+        (measured > 0).then(|| self.excess(&all, tested, &self.slowest.bad, 0))
+    }
+
+    /// Finds out which claims are refuted.
+    fn refute(
+        &self,
+        endpoints: &mut [EndpointVerdict],
+        errors: &mut Excess,
+        slow: Option<&mut Excess>,
+    ) {
+        const FIELDS: usize = (MOST_ENDPOINTS + 1) * (MOST_FIELDS + 2);
+        let (mut differing, mut failing, mut slower) = (Vec::new(), vec![errors], Vec::new());
+        slower.extend(slow);
+        let (mut real, mut of_noise) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            if endpoint.noise.is_some() {
+                differing.push(&mut endpoint.differences);
+            }
+            failing.push(&mut endpoint.errors);
+            for field in endpoint.fields.iter_mut().filter(|field| !field.noisy) {
+                if self.explains {
+                    let Excess {
+                        v2, reference, of, ..
+                    } = field.excess;
+                    let counts = Counts::new(v2, reference, of).without_the_first();
+                    of_noise.push(self.no_noise.log(&counts));
+                    real.push(&mut field.real);
+                }
+                differing.push(&mut field.excess);
+            }
+            if let Some(latency) = &mut endpoint.latency {
+                slower.extend(&mut latency.beyond);
+                slower.push(&mut latency.slower);
+            }
+        }
+        let alpha = self.tolerances.alpha / 3.0;
+        flag(&mut differing, alpha, FIELDS);
+        flag(&mut failing, alpha, MOST_ENDPOINTS + 2);
+        flag(&mut slower, alpha, 4 * (MOST_ENDPOINTS + 1) + 1);
+        let refuted = family(&of_noise, alpha, FIELDS);
+        for (real, refuted) in real.into_iter().zip(refuted) {
+            *real = refuted;
+        }
+    }
+
+    fn standing(&self, endpoint: &EndpointVerdict, compared: u64) -> Standing {
+        let differs = endpoint.fields.iter().any(|field| field.excess.beyond);
+        let is_slow = |it: &LatencyVerdict| {
+            it.slower.beyond || it.beyond.iter().any(|quantile| quantile.beyond)
+        };
+        if differs
+            || endpoint.differences.beyond
+            || endpoint.errors.beyond
+            || endpoint.latency.as_ref().is_some_and(is_slow)
+        {
+            Standing::Worse
+        } else if endpoint.needs == Some(0) {
+            Standing::Good
+        } else if compared < self.least {
+            Standing::Uncovered
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// How many more requests show that it is good enough.
+    fn missing(&self, test: &Test, excess: &Excess) -> Option<u64> {
+        let counts = Counts::new(excess.v2, excess.reference, excess.of);
+        if self.explains {
+            test.good.needs(&counts, self.target)
+        } else {
+            (test.good.log(&counts) >= self.target).then_some(0)
+        }
+    }
+
+    fn needs(
+        &self,
+        tally: &Tally,
+        endpoints: &[EndpointVerdict],
+        errors: &Excess,
+        slow: Option<&Excess>,
+    ) -> Option<u64> {
+        let all = float(tally.requests());
+        let mut needs = self.missing(&self.fails, errors);
+        if let Some(slow) = slow {
+            needs = at_least(needs, self.missing(&self.slowest, slow));
+        }
+        for endpoint in endpoints {
+            let may_be_left = self.tolerances.allow_uncovered;
+            if may_be_left && endpoint.standing == Standing::Uncovered {
+                continue;
+            }
+            // An endpoint gets its share of what comes.
+            let spread = endpoint.needs.map(|needs| {
+                let share = float(endpoint.requests.max(1)) / all.max(1.0);
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let requests = (float(needs) / share).ceil() as u64;
+                requests
+            });
+            needs = at_least(needs, spread);
+        }
+        needs
+    }
+}
+
+/// The larger of two needs; never is the largest.
+fn at_least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    Some(one?.max(other?))
+}
+
+fn flag(family_of: &mut [&mut Excess], alpha: f64, most: usize) {
+    let evidence: Vec<f64> = family_of
+        .iter()
+        .map(|excess| excess.evidence * std::f64::consts::LN_10)
+        .collect();
+    let refuted = family(&evidence, alpha, most);
+    for (excess, refuted) in family_of.iter_mut().zip(refuted) {
+        excess.beyond = refuted;
+    }
+}
+
+/// The worse it stands, and the more evidence there is, the larger.
+fn concern(endpoint: &EndpointVerdict) -> f64 {
+    let latency = endpoint.latency.iter();
+    let most = latency
+        .flat_map(|it| it.beyond.iter().chain([&it.slower]))
+        .chain(endpoint.fields.iter().map(|field| &field.excess))
+        .chain([&endpoint.errors, &endpoint.differences])
+        .map(|excess| excess.evidence)
+        .fold(0.0, f64::max);
+    let standing = match endpoint.standing {
+        Standing::Worse => 3e9,
+        Standing::Open => 2e9,
+        Standing::Uncovered => 1e9,
+        Standing::Good => 0.0,
+    };
+    standing + most
+}

@@ -1,0 +1,311 @@
+//! The verdict in plain words.
+
+use super::trial::ReferenceKind;
+use super::verdict::{
+    Decision, EndpointVerdict, Excess, FieldVerdict, LatencyVerdict, Standing, Verdict,
+};
+use crate::report::grouped;
+
+/// Writes the reasons: each endpoint's, and those of the whole.
+pub(super) fn explain(verdict: &mut Verdict, least: u64) {
+    let tolerances = verdict.tolerances;
+    let allowed = percent(tolerances.max_difference);
+    for endpoint in &mut verdict.endpoints {
+        endpoint.reasons = of_endpoint(endpoint, least, &allowed);
+    }
+    verdict.reasons = of_all(verdict, least);
+}
+
+fn of_endpoint(endpoint: &EndpointVerdict, least: u64, allowed: &str) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let reference = copy(endpoint.noise);
+    for field in endpoint.fields.iter().filter(|it| it.excess.beyond) {
+        reasons.push(differs(field, endpoint.noise));
+    }
+    if endpoint.differences.beyond && reasons.is_empty() {
+        let Excess {
+            v2,
+            reference: noise,
+            of,
+            ..
+        } = endpoint.differences;
+        reasons.push(format!(
+            "{} of {} answers differ in one field or another in which {reference} does not; the other way round it is {}",
+            grouped(v2),
+            grouped(of),
+            grouped(noise),
+        ));
+    }
+    if endpoint.errors.beyond {
+        reasons.push(failed(endpoint));
+    }
+    if let Some(latency) = &endpoint.latency
+        && (latency.slower.beyond || latency.beyond.iter().any(|it| it.beyond))
+    {
+        reasons.push(slower(latency));
+    }
+    for field in endpoint
+        .fields
+        .iter()
+        .filter(|it| it.real && !it.excess.beyond)
+    {
+        reasons.push(format!(
+            "{}: no noise, but not shown to be more than the {allowed} that are allowed",
+            differs(field, endpoint.noise)
+        ));
+    }
+    for field in endpoint.fields.iter().filter(|field| field.noisy) {
+        reasons.push(format!(
+            "{} ({}) is left out: version 1 differs from itself there",
+            field.field, field.kind
+        ));
+    }
+    match (endpoint.standing, endpoint.needs) {
+        (Standing::Uncovered, _) => reasons.push(format!(
+            "not covered: {} of the {} requests that it takes when nothing differs",
+            grouped(endpoint.requests),
+            grouped(least),
+        )),
+        (Standing::Open, Some(needs)) => reasons.push(format!(
+            "{} more requests to show that it is good enough",
+            grouped(needs)
+        )),
+        (Standing::Open, None) => reasons.push(never(endpoint, allowed)),
+        (Standing::Worse | Standing::Good, _) => {}
+    }
+    reasons
+}
+
+fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let tolerances = &verdict.tolerances;
+    if verdict.completeness < tolerances.min_completeness {
+        let mut lost: Vec<_> = verdict
+            .lost
+            .iter()
+            .filter(|&(_, &count)| count > 0)
+            .collect();
+        lost.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
+        let lost: Vec<_> = lost
+            .iter()
+            .take(5)
+            .map(|(reason, count)| format!("{} {reason}", grouped(**count)))
+            .collect();
+        let why = if lost.is_empty() {
+            "packets were dropped before they were captured".to_owned()
+        } else {
+            lost.join(", ")
+        };
+        reasons.push(format!(
+            "only {} of the traffic was judged, and --min-completeness asks for {}: {why}",
+            percent(verdict.completeness),
+            percent(tolerances.min_completeness),
+        ));
+    }
+    let of =
+        |endpoint: &EndpointVerdict, reason: &String| format!("{}: {reason}", endpoint.endpoint);
+    for endpoint in verdict
+        .endpoints
+        .iter()
+        .filter(|it| it.standing == Standing::Worse)
+    {
+        reasons.extend(endpoint.reasons.iter().map(|reason| of(endpoint, reason)));
+    }
+    if verdict.errors.beyond {
+        let Excess {
+            v2, reference, of, ..
+        } = verdict.errors;
+        reasons.push(format!(
+            "over all endpoints version 2 alone failed {} of {} requests, its reference alone {}: --max-errors allows {} more",
+            grouped(v2),
+            grouped(of),
+            grouped(reference),
+            percent(tolerances.max_errors),
+        ));
+    }
+    if let Some(slow) = verdict.slow.filter(|slow| slow.beyond) {
+        reasons.push(format!(
+            "over all endpoints {} of {} answers of version 2 were beyond the p99 of its reference with the margin added, and \
+             {} of its reference",
+            grouped(slow.v2),
+            grouped(slow.of),
+            grouped(slow.reference),
+        ));
+    }
+    if verdict.requests == 0 {
+        reasons.push("nothing was judged yet".to_owned());
+    }
+    let open = verdict
+        .endpoints
+        .iter()
+        .filter(|it| it.standing == Standing::Open);
+    for endpoint in open {
+        reasons.extend(endpoint.reasons.iter().map(|reason| of(endpoint, reason)));
+    }
+    let uncovered: Vec<_> = verdict
+        .endpoints
+        .iter()
+        .filter(|it| it.standing == Standing::Uncovered)
+        .map(|it| format!("{} ({})", it.endpoint, grouped(it.requests)))
+        .collect();
+    if !uncovered.is_empty() {
+        let more = uncovered.len().saturating_sub(5);
+        let mut names = uncovered[..uncovered.len().min(5)].join(", ");
+        if more > 0 {
+            names += &format!(" and {more} more");
+        }
+        let hold = if tolerances.allow_uncovered {
+            "--allow-uncovered lets them pass"
+        } else {
+            "they hold the promotion, unless --allow-uncovered"
+        };
+        reasons.push(format!(
+            "not covered, with fewer than {} requests: {names}; {hold}",
+            grouped(least)
+        ));
+    }
+    if verdict.verdict == Decision::Continue && verdict.requests > 0 {
+        match verdict.needs {
+            Some(0) => {}
+            Some(needs) => reasons.push(format!(
+                "{} more requests are needed, if they go like those so far",
+                grouped(needs)
+            )),
+            None => reasons.push(
+                "at this rate no number of requests shows that version 2 is good enough".to_owned(),
+            ),
+        }
+    }
+    if verdict.verdict == Decision::Promote {
+        reasons.push(format!(
+            "{} requests: no field of a covered endpoint differs in {} of the answers or more, version 2 fails in less than \
+             {} more, and is not slower than the margin",
+            grouped(verdict.requests),
+            percent(tolerances.max_difference),
+            percent(tolerances.max_errors),
+        ));
+        let good = verdict
+            .endpoints
+            .iter()
+            .filter(|it| it.standing == Standing::Good);
+        for endpoint in good {
+            reasons.extend(endpoint.reasons.iter().map(|reason| of(endpoint, reason)));
+        }
+    }
+    let without = verdict
+        .endpoints
+        .iter()
+        .filter(|it| it.noise.is_none())
+        .count();
+    if without > 0 {
+        reasons.push(format!(
+            "no control at {} of {} endpoints: version 2's differences were counted as they are, so noise that no built-in class \
+             takes out looks like a difference; --control measures it",
+            without,
+            verdict.endpoints.len(),
+        ));
+    }
+    reasons
+}
+
+fn differs(field: &FieldVerdict, noise: Option<ReferenceKind>) -> String {
+    let Excess {
+        v2, reference, of, ..
+    } = field.excess;
+    let (v2, reference, of) = (grouped(v2), grouped(reference), grouped(of));
+    let name = format!("{} ({})", field.field, field.kind);
+    match noise {
+        Some(_) => format!(
+            "{name} differs in {v2} of {of} answers of version 2 alone, and in {reference} of {} alone",
+            copy(noise)
+        ),
+        None => format!("{name} differs in {v2} of {of} answers, without a control"),
+    }
+}
+
+fn failed(endpoint: &EndpointVerdict) -> String {
+    let control = match endpoint.failed.control {
+        Some(control) => format!(", the control {}", grouped(control)),
+        None => String::new(),
+    };
+    format!(
+        "version 2 failed {} of {} requests, version 1 {}{control}",
+        grouped(endpoint.failed.v2),
+        grouped(endpoint.requests),
+        grouped(endpoint.failed.v1),
+    )
+}
+
+fn slower(latency: &LatencyVerdict) -> String {
+    let (name, reference) = match &latency.control {
+        Some(control) => ("the control", control),
+        None => ("version 1", &latency.v1),
+    };
+    let quantile = |index: usize, name: &str| {
+        format!(
+            "{name} {} against {}",
+            time(latency.v2[index]),
+            time(reference[index])
+        )
+    };
+    format!(
+        "version 2 is slower than {name}: {}, {}, {}; the same request takes {:.2} times as long (median)",
+        quantile(0, "p50"),
+        quantile(1, "p90"),
+        quantile(2, "p99"),
+        latency.ratio,
+    )
+}
+
+/// Why it will never be shown that an endpoint is good enough.
+fn never(endpoint: &EndpointVerdict, allowed: &str) -> String {
+    let worst = endpoint
+        .fields
+        .iter()
+        .filter(|field| !field.noisy)
+        .max_by(|a, b| a.excess.rate.total_cmp(&b.excess.rate));
+    match worst {
+        Some(field) if field.excess.rate > 0.0 => format!(
+            "at this rate it is never shown that less than {allowed} differ: {}; --ignore '{}' leaves it out",
+            differs(field, endpoint.noise),
+            field.field,
+        ),
+        _ => "at this rate it is never shown that it is good enough".to_owned(),
+    }
+}
+
+const fn copy(noise: Option<ReferenceKind>) -> &'static str {
+    match noise {
+        Some(ReferenceKind::Control) => "the control",
+        Some(ReferenceKind::Repeat) => "version 1's own repeats",
+        None => "version 1",
+    }
+}
+
+/// A share as a person reads it.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let digits = if percent.fract() == 0.0 {
+        0
+    } else if percent.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
+    let text = format!("{percent:.digits$}");
+    let text = if digits > 0 {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{text} %")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+fn time(micros: u64) -> String {
+    if micros >= 1_000_000 {
+        format!("{:.2} s", micros as f64 / 1e6)
+    } else {
+        format!("{:.2} ms", micros as f64 / 1e3)
+    }
+}

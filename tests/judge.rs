@@ -1,0 +1,370 @@
+//! The judge: what it says of runs that were made up, and of simulated ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shadowtap::compare::DifferenceKind;
+use shadowtap::judge::{
+    Completeness, Decision, Judge, Latency, LatencyMargin, Reference, ReferenceKind, Standing,
+    Tally, Tolerances, Trial, Verdict, decision, verdict,
+};
+
+use crate::support::rng::Rng;
+use crate::support::runs::{Fault, Scene, run};
+
+type Fields = Vec<(Arc<str>, DifferenceKind)>;
+
+fn fields(names: &[&str]) -> Fields {
+    names
+        .iter()
+        .map(|&name| (Arc::from(name), DifferenceKind::Value))
+        .collect()
+}
+
+/// A request in which nothing happened.
+fn plain(endpoint: &str) -> Trial<'_> {
+    Trial {
+        endpoint,
+        differing: &[],
+        v1_failed: false,
+        v2_failed: false,
+        latency: None,
+        reference: None,
+    }
+}
+
+/// What a control says that differs from version 1 in `differing`.
+const fn control(differing: &[(Arc<str>, DifferenceKind)]) -> Option<Reference<'_>> {
+    Some(Reference {
+        kind: ReferenceKind::Control,
+        differing,
+        failed: false,
+        latency: None,
+    })
+}
+
+fn judged(trials: impl IntoIterator<Item = (usize, Trial<'static>)>) -> Tally {
+    let mut judge = Judge::new(LatencyMargin::default());
+    for (times, trial) in trials {
+        for _ in 0..times {
+            judge.add(&trial);
+        }
+    }
+    judge.tally().clone()
+}
+
+fn weighed(tally: &Tally) -> Verdict {
+    let (tolerances, completeness) = (Tolerances::default(), Completeness::default());
+    let verdict = verdict(tally, &tolerances, &completeness);
+    assert_eq!(verdict.verdict, decision(tally, &tolerances, &completeness));
+    verdict
+}
+
+#[test]
+fn nothing_yet_is_continue_with_a_number() {
+    let verdict = weighed(&Tally::default());
+    assert_eq!(verdict.verdict, Decision::Continue);
+    assert_eq!(verdict.needs, Some(1817));
+    assert_eq!(verdict.reasons, ["nothing was judged yet"]);
+}
+
+#[test]
+fn enough_equal_answers_are_promoted_at_exactly_the_promised_number() {
+    for (requests, decision, needs) in [
+        (1000, Decision::Continue, Some(817)),
+        (1816, Decision::Continue, Some(1)),
+        (1817, Decision::Promote, Some(0)),
+    ] {
+        let verdict = weighed(&judged([(requests, plain("GET /"))]));
+        assert_eq!(
+            verdict.verdict, decision,
+            "{requests}: {:?}",
+            verdict.reasons
+        );
+        assert_eq!(verdict.needs, needs, "{requests}");
+    }
+}
+
+#[test]
+fn a_wrong_field_is_named_with_its_endpoint_and_numbers() {
+    let wrong = fields(&["body.total_cents"]).leak();
+    let bad = Trial {
+        differing: wrong,
+        reference: control(&[]),
+        ..plain("POST /orders")
+    };
+    let good = Trial {
+        reference: control(&[]),
+        ..plain("GET /items")
+    };
+    let verdict = weighed(&judged([(400, bad), (2000, good)]));
+    assert_eq!(verdict.verdict, Decision::Reject);
+    assert_eq!(
+        verdict.reasons[0],
+        "POST /orders: body.total_cents (value) differs in 400 of 400 answers of version 2 alone, and in 0 of the control alone"
+    );
+    let standings: Vec<_> = verdict
+        .endpoints
+        .iter()
+        .map(|it| (&*it.endpoint, it.standing))
+        .collect();
+    assert_eq!(
+        standings,
+        [
+            ("POST /orders", Standing::Worse),
+            ("GET /items", Standing::Good)
+        ]
+    );
+    assert!(verdict.endpoints[0].fields[0].real);
+    assert_eq!(verdict.noise, [ReferenceKind::Control]);
+}
+
+#[test]
+fn a_field_that_version_1_changes_as_often_is_noise_and_a_control_shows_it() {
+    let noisy = fields(&["body.now"]).leak();
+    let both = |v2: &'static Fields, other: &'static Fields| Trial {
+        differing: v2,
+        reference: control(other),
+        ..plain("GET /")
+    };
+    let none: &'static Fields = Box::leak(Box::default());
+    let noisy: &'static Fields = Box::leak(Box::new(noisy.to_vec()));
+    let tally = judged([
+        (300, both(noisy, noisy)),
+        (150, both(noisy, none)),
+        (150, both(none, noisy)),
+    ]);
+    let with = weighed(&tally);
+    assert_eq!(with.verdict, Decision::Continue, "{:?}", with.reasons);
+    assert!(!with.endpoints[0].fields[0].real);
+
+    let alone = Trial {
+        differing: noisy,
+        ..plain("GET /")
+    };
+    let without = weighed(&judged([(450, alone), (150, plain("GET /"))]));
+    assert_eq!(without.verdict, Decision::Reject);
+    assert!(without.noise.is_empty());
+    assert!(
+        without.reasons.iter().any(|it| it.contains("no control")),
+        "{:?}",
+        without.reasons
+    );
+}
+
+#[test]
+fn where_repeats_are_few_a_field_that_they_show_to_be_noisy_is_left_out() {
+    let noisy = fields(&["body.now"]).leak();
+    let wrong = fields(&["body.price"]).leak();
+    let repeat = Trial {
+        reference: Some(Reference {
+            kind: ReferenceKind::Repeat,
+            differing: noisy,
+            failed: false,
+            latency: None,
+        }),
+        ..plain("GET /")
+    };
+    let changed = Trial {
+        differing: noisy,
+        ..plain("GET /")
+    };
+    let verdict = weighed(&judged([(5, repeat), (200, changed)]));
+    assert_eq!(verdict.verdict, Decision::Continue);
+    assert!(verdict.endpoints[0].fields[0].noisy);
+    let also_wrong = Trial {
+        differing: wrong,
+        ..plain("GET /")
+    };
+    let verdict = weighed(&judged([(5, repeat), (200, changed), (30, also_wrong)]));
+    assert_eq!(verdict.verdict, Decision::Reject);
+    assert!(
+        verdict.reasons[0].contains("body.price"),
+        "{:?}",
+        verdict.reasons
+    );
+}
+
+#[test]
+fn errors_and_slow_answers_are_found_and_told() {
+    let fails = Trial {
+        v2_failed: true,
+        reference: control(&[]),
+        ..plain("GET /pay")
+    };
+    let fine = Trial {
+        reference: control(&[]),
+        ..plain("GET /pay")
+    };
+    let verdict = weighed(&judged([(40, fails), (400, fine)]));
+    assert_eq!(verdict.verdict, Decision::Reject);
+    assert_eq!(
+        verdict.reasons[0],
+        "GET /pay: version 2 failed 40 of 440 requests, version 1 0, the control 0"
+    );
+    let slow = Trial {
+        latency: Some(Latency {
+            v1: Duration::from_millis(10),
+            v2: Duration::from_millis(14),
+        }),
+        ..plain("GET /search")
+    };
+    let verdict = weighed(&judged([(100, slow)]));
+    assert_eq!(verdict.verdict, Decision::Reject);
+    let reason = &verdict.reasons[0];
+    assert!(
+        reason.starts_with("GET /search: version 2 is slower"),
+        "{reason}"
+    );
+    let within_the_margin = Trial {
+        latency: Some(Latency {
+            v1: Duration::from_millis(10),
+            v2: Duration::from_millis(11),
+        }),
+        ..plain("GET /search")
+    };
+    let verdict = weighed(&judged([(2000, within_the_margin)]));
+    assert_eq!(verdict.verdict, Decision::Promote, "{:?}", verdict.reasons);
+}
+
+#[test]
+fn too_few_requests_hold_the_promotion_unless_allowed() {
+    let tally = judged([(2500, plain("GET /often")), (12, plain("GET /rare"))]);
+    let strict = weighed(&tally);
+    assert_eq!(strict.verdict, Decision::Continue);
+    let rare = strict
+        .endpoints
+        .iter()
+        .find(|it| &*it.endpoint == "GET /rare");
+    assert_eq!(rare.expect("judged").standing, Standing::Uncovered);
+    assert!(
+        strict
+            .reasons
+            .iter()
+            .any(|it| it.contains("GET /rare (12)")),
+        "{:?}",
+        strict.reasons
+    );
+    // 350 more at a place that gets 12 of 2,512.
+    assert_eq!(strict.needs, Some(73_267));
+    let lax = Tolerances {
+        allow_uncovered: true,
+        ..Tolerances::default()
+    };
+    let lax = verdict(&tally, &lax, &Completeness::default());
+    assert_eq!(lax.verdict, Decision::Promote, "{:?}", lax.reasons);
+}
+
+#[test]
+fn what_was_not_judged_holds_everything() {
+    let fails = Trial {
+        v2_failed: true,
+        ..plain("GET /")
+    };
+    for tally in [judged([(500, fails)]), judged([(5000, plain("GET /"))])] {
+        let decided = weighed(&tally).verdict;
+        assert_ne!(decided, Decision::Continue);
+        let mut completeness = Completeness {
+            judged: 990,
+            packets: 100,
+            ..Completeness::default()
+        };
+        completeness.lost.insert("queue_full".to_owned(), 10);
+        let enough = verdict(&tally, &Tolerances::default(), &completeness);
+        assert_eq!(enough.verdict, decided);
+        completeness.lost.insert("queue_full".to_owned(), 11);
+        let held = verdict(&tally, &Tolerances::default(), &completeness);
+        assert_eq!(held.verdict, Decision::Continue);
+        assert!(
+            held.reasons[0].contains("11 queue_full"),
+            "{:?}",
+            held.reasons
+        );
+        completeness.lost.clear();
+        completeness.packets_lost = 5;
+        let held = verdict(&tally, &Tolerances::default(), &completeness);
+        assert_eq!(held.verdict, Decision::Continue);
+    }
+}
+
+#[test]
+fn tallies_of_several_pods_are_the_tally_of_one_judge() {
+    for seed in 0..50 {
+        let mut rng = Rng::new(seed);
+        let mut pods: Vec<_> = (0..3)
+            .map(|_| Judge::new(LatencyMargin::default()))
+            .collect();
+        let mut one = Judge::new(LatencyMargin::default());
+        for _ in 0..400 {
+            let some = |rng: &mut Rng| {
+                let names = ["a", "b", "c", "d"];
+                fields(
+                    &names
+                        .iter()
+                        .copied()
+                        .filter(|_| rng.one_in(4))
+                        .collect::<Vec<_>>(),
+                )
+            };
+            let (differing, other) = (some(&mut rng), some(&mut rng));
+            let micros = |rng: &mut Rng| Duration::from_micros(rng.next() % 100_000);
+            let kind = *rng.pick(&[ReferenceKind::Control, ReferenceKind::Repeat]);
+            let is_control = kind == ReferenceKind::Control;
+            let trial = Trial {
+                endpoint: ["GET /a", "GET /b", "POST /c"][rng.range(0, 3)],
+                differing: &differing,
+                v1_failed: rng.one_in(10),
+                v2_failed: rng.one_in(10),
+                latency: rng.one_in(2).then(|| Latency {
+                    v1: micros(&mut rng),
+                    v2: micros(&mut rng),
+                }),
+                reference: rng.one_in(2).then(|| Reference {
+                    kind,
+                    differing: &other,
+                    failed: rng.one_in(10),
+                    latency: is_control.then(|| micros(&mut rng)),
+                }),
+            };
+            one.add(&trial);
+            let pod = rng.range(0, 3);
+            pods[pod].add(&trial);
+        }
+        let mut sum = Tally::default();
+        for pod in &pods {
+            sum.merge(pod.tally()).expect("the same margins");
+        }
+        let mut one = one.tally().clone();
+        // Each pod holds latencies against its own past: as fair, and not the same.
+        for tally in [&mut one, &mut sum] {
+            for endpoint in tally.endpoints.values_mut() {
+                endpoint.latency.beyond = Default::default();
+                endpoint.latency.beyond_tested = 0;
+            }
+        }
+        assert_eq!(one, sum, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_equal_version_is_hardly_ever_rejected_and_a_worse_one_is() {
+    // The same with a thousand runs, and with the medians, is `cargo bench --bench judge`.
+    let equal = Scene {
+        fault: Fault::None,
+        noise: &[0.001, 0.01, 0.1, 0.5],
+        errors: 0.005,
+        control: true,
+    };
+    let rejected = |scene: &Scene, runs: u64, most: u64| {
+        (0..runs)
+            .filter(|&seed| {
+                run(scene, seed, most, &[Decision::Reject]).decision == Decision::Reject
+            })
+            .count()
+    };
+    assert!(rejected(&equal, 40, 300) <= 2);
+    for fault in [Fault::Field(0.5), Fault::Errors(0.3), Fault::Tail(4.0)] {
+        let worse = Scene { fault, ..equal };
+        assert_eq!(rejected(&worse, 3, 3_000), 3, "{fault:?}");
+    }
+}
