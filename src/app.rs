@@ -2,6 +2,7 @@
 
 pub mod convert;
 mod guard;
+pub mod inject;
 pub mod input;
 pub mod inspect;
 pub mod live;
@@ -59,6 +60,7 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
     let finished = match config.job {
         Job::Mirror(job) => mirror::run(job, screen),
         Job::Inspect(job) => inspect::run(job, screen),
+        Job::Inject(job) => return exit_code(inject::run(job)),
         Job::Demo(job) => return exit_code(crate::demo::run(job)),
         Job::Record(job) => record::run(&job, screen),
         Job::Replay(job) => replay::run(job, screen),

@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod demo;
+pub mod inject;
 pub mod inspect;
 pub mod mirror;
 pub mod options;
@@ -40,6 +41,8 @@ pub enum Job {
     Inspect(inspect::Job),
     /// Files to a file.
     Convert(convert::Job),
+    /// Kubernetes manifests with the sidecar.
+    Inject(inject::Job),
     /// The demonstration.
     Demo(demo::Job),
 }
@@ -124,6 +127,7 @@ impl Config {
             Verb::Replay(args) => args.into_job().map(Job::Replay),
             Verb::Inspect(args) => args.into_job().map(Job::Inspect),
             Verb::Convert(args) => args.into_job().map(Job::Convert),
+            Verb::Inject(args) => args.into_job().map(Job::Inject),
             Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
         };
         let job = job.map_err(|wrong| {
@@ -198,6 +202,7 @@ enum Verb {
     Replay(replay::Flags),
     Inspect(inspect::Flags),
     Convert(convert::Flags),
+    Inject(inject::Flags),
     Demo(demo::Flags),
 }
 
@@ -209,6 +214,7 @@ impl Verb {
             Self::Replay(_) => "replay",
             Self::Inspect(_) => "inspect",
             Self::Convert(_) => "convert",
+            Self::Inject(_) => "inject",
             Self::Demo(_) => "demo",
         }
     }
@@ -283,6 +289,6 @@ mod tests {
             }
             verbs += 1;
         }
-        assert_eq!(verbs, 6);
+        assert_eq!(verbs, 7);
     }
 }

@@ -66,6 +66,7 @@
 //! | how requests are sent | [`replay`] |
 //! | what is counted of two answers, and when version 2 is ready | [`judge`] |
 //! | how a mock finds its answers, and what counts as a side effect | [`mock`] |
+//! | what is put into a Kubernetes manifest | [`inject`] |
 //! | a file format | [`record`] for messages, [`capture::file`] for packets |
 
 // The core. Clocks, sockets, threads and files are denied here; clippy.toml says why.
@@ -98,6 +99,7 @@ pub mod app;
 pub mod capture;
 pub mod cli;
 pub mod demo;
+pub mod inject;
 pub mod metrics;
 pub mod progress;
 pub mod record;

@@ -1,0 +1,326 @@
+//! `inject`: adds the sidecar to Kubernetes manifests, and takes it out again.
+//!
+//! A manifest is edited as text: [`yaml`] says where its nodes are, and pieces are put in or cut out there. So comments, order
+//! and layout of everything else stay to the byte, in YAML of block and flow style and in JSON, which is YAML too. What is put
+//! in is described in [`sidecar`].
+
+mod edit;
+pub mod sidecar;
+mod yaml;
+
+use std::fmt;
+
+use self::edit::Edits;
+pub use self::sidecar::{Kind, Sidecar};
+use self::yaml::{Node, Value};
+use crate::tap::WatchedEnd;
+
+/// What is to be done to the workloads in a manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The sidecar is added, or brought up to date.
+    Add(Sidecar),
+    /// It is taken out.
+    Remove,
+}
+
+/// A manifest after the change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Injected {
+    /// Its text.
+    pub text: String,
+    /// Each workload in it that was to be changed, in order, and what became of it.
+    pub workloads: Vec<(String, Done)>,
+}
+
+/// What became of a workload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// The sidecar was added.
+    Added,
+    /// The sidecar was there, and is now as was asked for.
+    Updated,
+    /// The sidecar was taken out.
+    Removed,
+    /// Nothing was to be done.
+    Unchanged,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "the sidecar is added",
+            Self::Updated => "the sidecar is brought up to date",
+            Self::Removed => "the sidecar is taken out",
+            Self::Unchanged => "nothing is to be done",
+        })
+    }
+}
+
+/// Why a manifest cannot be changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InjectError {
+    /// It is not YAML.
+    #[error("line {line}: not YAML: {detail}")]
+    NotYaml {
+        /// The line, from 1.
+        line: usize,
+        /// What the parser said.
+        detail: String,
+    },
+    /// A workload is not of the form that Kubernetes gives it.
+    #[error("{workload}: {field} is {found}, not {wanted}")]
+    Shape {
+        /// Which workload.
+        workload: String,
+        /// Which field.
+        field: String,
+        /// What was found.
+        found: &'static str,
+        /// What was expected.
+        wanted: &'static str,
+    },
+    /// Which port is to be watched cannot be told.
+    #[error("{workload}: {detail}; say which port version 1 listens on: --port PORT")]
+    Port {
+        /// Which workload.
+        workload: String,
+        /// What is in the way.
+        detail: String,
+    },
+    /// The sidecar's own port is taken.
+    #[error(
+        "{workload}: its container '{container}' has port {port} already; give the sidecar another: --admin PORT"
+    )]
+    AdminPort {
+        /// Which workload.
+        workload: String,
+        /// Which container.
+        container: String,
+        /// The port.
+        port: u16,
+    },
+    /// The sidecar would keep a job from ending.
+    #[error(
+        "{workload}: a job ends when all of its containers have ended, which a classic sidecar does not; leave --classic out \
+         (Kubernetes 1.29 or later)"
+    )]
+    ClassicJob {
+        /// Which workload.
+        workload: String,
+    },
+}
+
+/// Changes the workloads in `manifest`, YAML of any number of documents or JSON; those named in `only`, or all if it is empty.
+///
+/// # Errors
+/// What is wrong with the manifest.
+pub fn inject(manifest: &str, change: &Change, only: &[String]) -> Result<Injected, InjectError> {
+    let documents = yaml::parse(manifest)?;
+    let mut found = Vec::new();
+    for document in &documents {
+        find_workloads(document, only, &mut found);
+    }
+    let mut edits = Edits::new(manifest);
+    let mut workloads = Vec::new();
+    for workload in found {
+        let done = workload.apply(change, &mut edits)?;
+        workloads.push((workload.name, done));
+    }
+    Ok(Injected {
+        text: edits.apply(),
+        workloads,
+    })
+}
+
+/// A workload, and where its pod's specification is.
+struct Workload<'a> {
+    /// `Deployment my-app`.
+    name: String,
+    kind: &'a str,
+    spec: Option<&'a Node>,
+}
+
+fn find_workloads<'a>(node: &'a Node, only: &[String], found: &mut Vec<Workload<'a>>) {
+    let Some(kind) = node.get("kind").and_then(Node::text) else {
+        return;
+    };
+    if kind.ends_with("List")
+        && let Some(Value::List(items)) = node.get("items").map(|items| &items.value)
+    {
+        for item in items {
+            find_workloads(item, only, found);
+        }
+        return;
+    }
+    let path: &[&str] = match kind {
+        "Pod" => &["spec"],
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job"
+        | "Rollout" => &["spec", "template", "spec"],
+        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
+        _ => return,
+    };
+    let name = node.at(&["metadata", "name"]).and_then(Node::text);
+    if !only.is_empty() && !only.iter().any(|only| Some(only.as_str()) == name) {
+        return;
+    }
+    // An Argo Rollout may refer to the template of a Deployment.
+    if kind == "Rollout" && node.at(path).is_none() {
+        return;
+    }
+    found.push(Workload {
+        name: format!("{kind} {}", name.unwrap_or("without a name")),
+        kind,
+        spec: node.at(path),
+    });
+}
+
+impl Workload<'_> {
+    fn apply(&self, change: &Change, edits: &mut Edits<'_>) -> Result<Done, InjectError> {
+        let spec = self
+            .spec
+            .ok_or_else(|| self.shape("the pod's spec", None, "a mapping"))?;
+        let Value::Map(_) = spec.value else {
+            return Err(self.shape("the pod's spec", Some(spec), "a mapping"));
+        };
+        self.list(spec, "containers")?
+            .filter(|containers| !containers.is_empty())
+            .ok_or_else(|| {
+                self.shape("containers", spec.get("containers"), "a list of containers")
+            })?;
+        for list in ["initContainers", "volumes"] {
+            self.list(spec, list)?;
+        }
+        let had = ["initContainers", "containers"]
+            .iter()
+            .any(|list| spec.item(list, sidecar::NAME).is_some());
+        let before = edits.len();
+        match change {
+            Change::Remove => {
+                for list in ["initContainers", "containers"] {
+                    edits.remove(spec, list, sidecar::NAME);
+                }
+                edits.remove(spec, "volumes", sidecar::NO_TOKEN);
+            }
+            Change::Add(sidecar) => {
+                let (list, other) = match sidecar.kind {
+                    Kind::Native => ("initContainers", "containers"),
+                    Kind::Classic if matches!(self.kind, "Job" | "CronJob") => {
+                        let workload = self.name.clone();
+                        return Err(InjectError::ClassicJob { workload });
+                    }
+                    Kind::Classic => ("containers", "initContainers"),
+                };
+                let watched = match sidecar.watched.is_empty() {
+                    true => vec![self.port(spec)?],
+                    false => sidecar.watched.clone(),
+                };
+                self.check_admin_port(spec, sidecar.admin)?;
+                edits.remove(spec, other, sidecar::NAME);
+                edits.ensure(spec, list, sidecar::NAME, &sidecar.container(&watched));
+                edits.ensure(spec, "volumes", sidecar::NO_TOKEN, &sidecar::no_token());
+            }
+        }
+        Ok(match (had, edits.len() > before, change) {
+            (_, false, _) => Done::Unchanged,
+            (_, true, Change::Remove) => Done::Removed,
+            (true, true, Change::Add(_)) => Done::Updated,
+            (false, true, Change::Add(_)) => Done::Added,
+        })
+    }
+
+    /// A field that is a list, if it is there and not null.
+    fn list<'n>(&self, spec: &'n Node, field: &str) -> Result<Option<&'n [Node]>, InjectError> {
+        match spec.get(field) {
+            None => Ok(None),
+            Some(node) if node.is_null() => Ok(None),
+            Some(node) => match &node.value {
+                Value::List(items) => Ok(Some(items)),
+                _ => Err(self.shape(field, Some(node), "a list")),
+            },
+        }
+    }
+
+    /// The ports of the containers, the sidecar's aside: container, port's name, number.
+    fn ports(spec: &Node) -> Vec<(&str, Option<&str>, u16)> {
+        let mut ports = Vec::new();
+        for list in ["containers", "initContainers"] {
+            for container in spec.get(list).map_or(&[][..], Node::items) {
+                let name = container.get("name").and_then(Node::text).unwrap_or("");
+                if name == sidecar::NAME {
+                    continue;
+                }
+                for port in container.get("ports").map_or(&[][..], Node::items) {
+                    let text = |field: &str| port.get(field).and_then(Node::text);
+                    if let Some(number) = text("containerPort").and_then(|it| it.parse().ok())
+                        && text("protocol").is_none_or(|protocol| protocol == "TCP")
+                    {
+                        ports.push((name, text("name"), number));
+                    }
+                }
+            }
+        }
+        ports
+    }
+
+    /// The port to watch: the only one, or the one that is called http.
+    fn port(&self, spec: &Node) -> Result<WatchedEnd, InjectError> {
+        let ports = Self::ports(spec);
+        let named = |port: &&(&str, Option<&str>, u16)| {
+            port.1
+                .is_some_and(|name| name == "http" || name == "web" || name.starts_with("http-"))
+        };
+        let mut numbers: Vec<u16> = ports.iter().map(|port| port.2).collect();
+        if numbers.len() > 1 {
+            let http: Vec<u16> = ports.iter().filter(named).map(|port| port.2).collect();
+            if http.len() == 1 {
+                numbers = http;
+            }
+        }
+        match *numbers {
+            [port] => Ok(WatchedEnd {
+                address: None,
+                port,
+            }),
+            _ => Err(InjectError::Port {
+                workload: self.name.clone(),
+                detail: if numbers.is_empty() {
+                    "its containers name no port".to_owned()
+                } else {
+                    format!(
+                        "its containers name the ports {}",
+                        sidecar::joined(&numbers)
+                    )
+                },
+            }),
+        }
+    }
+
+    fn check_admin_port(&self, spec: &Node, admin: u16) -> Result<(), InjectError> {
+        match Self::ports(spec).into_iter().find(|port| port.2 == admin) {
+            None => Ok(()),
+            Some((container, _, port)) => Err(InjectError::AdminPort {
+                workload: self.name.clone(),
+                container: container.to_owned(),
+                port,
+            }),
+        }
+    }
+
+    fn shape(&self, field: &str, found: Option<&Node>, wanted: &'static str) -> InjectError {
+        InjectError::Shape {
+            workload: self.name.clone(),
+            field: field.to_owned(),
+            found: found.map_or("missing", Node::kind),
+            wanted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+use super::sidecar::{DEFAULT_ADMIN, DEFAULT_IMAGE, NAME, NO_TOKEN, User};
+use super::*;
+
+fn add(kind: Kind) -> Change {
+    Change::Add(Sidecar {
+        kind,
+        user: User::Root,
+        image: DEFAULT_IMAGE.to_owned(),
+        watched: Vec::new(),
+        targets: vec!["http://my-app-v2".parse().expect("a target")],
+        admin: DEFAULT_ADMIN,
+        more: Vec::new(),
+    })
+}
+
+fn injected(manifest: &str, change: &Change) -> Injected {
+    match inject(manifest, change, &[]) {
+        Ok(injected) => injected,
+        Err(error) => panic!("{error}\n{manifest}"),
+    }
+}
+
+/// Manifests of every shape. `@` begins a line in which the layout is preserved when the sidecar is gone again.
+const MANIFESTS: &[(&str, &str)] = &[
+    (
+        "plain",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\nspec:\n  template:\n    spec:\n      containers:\n      - name: app\n        image: x\n        ports:\n        - containerPort: 8080\n",
+    ),
+    (
+        "indented lists, comments and blank lines",
+        "# ünïcode\nkind: Deployment # what\n\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n\n      # before\n      containers:   # behind\n        # first\n        -   name: app\n            command: [\"sh\", -c, \"a # b\"]\n            args:\n              - |\n                text\n                # no comment\n\n            ports: [{containerPort: 8080}]\n\n        # last\n      # end\n",
+    ),
+    (
+        "init containers and volumes",
+        "kind: StatefulSet\nspec:\n  template:\n    spec:\n      volumes:\n      # data\n      - name: data\n        emptyDir: {}\n      initContainers:\n        # migrate\n        - name: migrate\n          image: m\n        # other\n        - {name: other, image: o}\n      containers:\n        - image: x\n          name: app\n          ports:\n            - {name: metrics, containerPort: 9090}\n            - {name: http, containerPort: 8080}\n",
+    ),
+    (
+        "lists after the containers",
+        "kind: DaemonSet\nspec:\n  template:\n    spec:\n      containers:\n      - name: app\n        ports:\n        - containerPort: 80\n      initContainers:\n      - name: i\n      restartPolicy: Always\n      volumes:\n      - name: v\n",
+    ),
+    (
+        "a pod, no newline at the end",
+        "kind: Pod\nspec:\n  containers:\n  - ports: [{containerPort: 80}]\n    name: app",
+    ),
+    (
+        "dashes alone",
+        "kind: Pod\nspec:\n  containers:\n  -\n    name: app\n    ports: [{containerPort: 80}]\n  volumes:\n  -\n    name: v\n",
+    ),
+    (
+        "carriage returns",
+        "kind: Pod\r\nspec:\r\n  containers:\r\n  - name: app\r\n    ports:\r\n    - containerPort: 80\r\n  volumes:\r\n  - name: v\r\n",
+    ),
+    (
+        "a cron job",
+        "kind: CronJob\nspec:\n  schedule: '* * * * *'\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n          containers:\n          - name: job\n            ports:\n            - containerPort: 80\n",
+    ),
+    (
+        "several documents",
+        "---\n# a service\nkind: Service\nspec:\n  ports: [{port: 80}]\n---\nkind: Job\nspec: {template: {spec: {containers: [{name: j, ports: [{containerPort: 80}]}]}}}\n---\n...\n---\nkind: Pod\nspec:\n  containers:\n  - name: p\n    ports:\n    - containerPort: 80\n",
+    ),
+    (
+        "a list",
+        "apiVersion: v1\nitems:\n- kind: Deployment\n  spec:\n    template:\n      spec:\n        containers:\n        - name: a\n          ports:\n          - containerPort: 80\n- kind: Pod\n  spec:\n    containers:\n    - name: b\n      ports:\n      - containerPort: 80\nkind: List\n",
+    ),
+    (
+        "json in one line",
+        r#"{"kind":"Pod","spec":{"containers":[{"name":"a","ports":[{"containerPort":80}]}],"volumes":[{"name":"v"}]}}"#,
+    ),
+    (
+        "json as kubectl prints it",
+        "{\n    \"kind\": \"Pod\",\n    \"spec\": {\n        \"containers\": [\n            {\n                \"name\": \"a\",\n                \"ports\": [\n                    {\n                        \"containerPort\": 80\n                    }\n                ]\n            }\n        ],\n        \"initContainers\": [\n            {\n                \"name\": \"i\"\n            },\n            {\n                \"name\": \"j\"\n            }\n        ],\n        \"restartPolicy\": \"Always\"\n    }\n}\n",
+    ),
+    (
+        "empty lists",
+        "kind: Pod\nspec:\n  initContainers: []\n  volumes: [ ]\n  containers:\n  - name: a\n    ports: [{containerPort: 80}]\n",
+    ),
+    (
+        "containers right behind a dash",
+        "kind: List\nitems:\n- kind: Pod\n  spec: {containers: [ {name: a, ports: [{containerPort: 80}]} ]}\n",
+    ),
+];
+
+#[test]
+fn in_and_out_again_leaves_every_byte_as_it_was() {
+    for (name, manifest) in MANIFESTS {
+        let change = add(Kind::Native);
+        let with = injected(manifest, &change);
+        assert!(
+            with.workloads.iter().all(|(_, done)| *done == Done::Added),
+            "{name}"
+        );
+        assert!(!with.workloads.is_empty(), "{name}");
+        for (_, workload) in pods(&with.text) {
+            let (first, _) = workload.item("initContainers", NAME).expect(name);
+            assert_eq!(first, 0, "{name}: it starts before all others");
+            assert!(workload.item("volumes", NO_TOKEN).is_some(), "{name}");
+            assert!(workload.item("containers", NAME).is_none(), "{name}");
+        }
+        let twice = injected(&with.text, &change);
+        assert_eq!(twice.text, with.text, "{name}: twice");
+        assert!(
+            twice
+                .workloads
+                .iter()
+                .all(|(_, done)| *done == Done::Unchanged),
+            "{name}"
+        );
+        let without = injected(&with.text, &Change::Remove);
+        assert_eq!(without.text, *manifest, "{name}: out again");
+        assert_eq!(
+            injected(manifest, &Change::Remove).text,
+            *manifest,
+            "{name}: nothing to take out"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_touched_stays_to_the_byte() {
+    for (name, manifest) in MANIFESTS {
+        let with = injected(manifest, &add(Kind::Native)).text;
+        let mut rest = with.as_str();
+        for line in manifest.lines() {
+            let at = line
+                .split(['[', '{'])
+                .next()
+                .and_then(|begin| rest.find(begin));
+            rest = &rest[at.unwrap_or_else(|| panic!("{name}: {line:?} is gone from\n{with}"))..];
+        }
+    }
+}
+
+#[test]
+fn other_flags_bring_it_up_to_date_in_its_place() {
+    for (name, manifest) in MANIFESTS {
+        let with = injected(manifest, &add(Kind::Native)).text;
+        let Change::Add(mut sidecar) = add(Kind::Native) else {
+            unreachable!()
+        };
+        sidecar.more.push("--percent=10".to_owned());
+        sidecar.user = User::NonRoot;
+        let change = Change::Add(sidecar);
+        let updated = injected(&with, &change);
+        assert!(
+            updated
+                .workloads
+                .iter()
+                .all(|(_, done)| *done == Done::Updated),
+            "{name}"
+        );
+        assert_eq!(updated.text, injected(manifest, &change).text, "{name}");
+        assert_eq!(
+            injected(&updated.text, &Change::Remove).text,
+            *manifest,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_classic_sidecar_is_a_container_and_becomes_a_native_one() {
+    for (name, manifest) in MANIFESTS {
+        if manifest.contains("Job") {
+            let error = inject(manifest, &add(Kind::Classic), &[]).expect_err(name);
+            assert!(matches!(error, InjectError::ClassicJob { .. }), "{error}");
+            continue;
+        }
+        let classic = injected(manifest, &add(Kind::Classic)).text;
+        for (_, pod) in pods(&classic) {
+            assert!(pod.item("containers", NAME).is_some(), "{name}");
+        }
+        assert!(
+            !classic.contains("restartPolicy: Always")
+                || manifest.contains("restartPolicy: Always")
+        );
+        assert_eq!(
+            injected(&classic, &Change::Remove).text,
+            *manifest,
+            "{name}"
+        );
+        let native = injected(&classic, &add(Kind::Native)).text;
+        for (_, pod) in pods(&native) {
+            assert!(pod.item("containers", NAME).is_none(), "{name}");
+            assert!(pod.item("initContainers", NAME).is_some(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_null_list_is_none() {
+    let manifest = "kind: Pod\nspec:\n  initContainers:\n  volumes: ~ # none\n  containers:\n  - name: a\n    ports: [{containerPort: 80}]\n";
+    let with = injected(manifest, &add(Kind::Native)).text;
+    for (_, pod) in pods(&with) {
+        assert!(pod.item("initContainers", NAME).is_some(), "{with}");
+        assert!(pod.item("volumes", NO_TOKEN).is_some(), "{with}");
+    }
+    assert_eq!(injected(&with, &add(Kind::Native)).text, with);
+}
+
+#[test]
+fn the_port_is_the_one_that_the_container_names_or_that_is_called_http() {
+    for (name, manifest) in MANIFESTS {
+        let with = injected(manifest, &add(Kind::Native)).text;
+        let port = if manifest.contains("8080") {
+            "8080"
+        } else {
+            "80"
+        };
+        for (_, pod) in pods(&with) {
+            let (_, container) = pod.item("initContainers", NAME).expect(name);
+            let arguments: Vec<_> = container
+                .get("args")
+                .expect(name)
+                .items()
+                .iter()
+                .filter_map(Node::text)
+                .collect();
+            assert_eq!(
+                arguments,
+                [
+                    "mirror",
+                    &format!("--port={port}"),
+                    "--to=http://my-app-v2",
+                    "--admin=9471"
+                ],
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_workloads_that_are_named() {
+    let manifest = MANIFESTS[9]
+        .1
+        .replace("kind: Pod", "kind: Pod\n  metadata: {name: b}");
+    let with = inject(&manifest, &add(Kind::Native), &["b".to_owned()]).expect("it is there");
+    assert_eq!(with.workloads, [("Pod b".to_owned(), Done::Added)]);
+    assert_eq!(with.text.matches("image: shadowtap").count(), 1);
+}
+
+#[test]
+fn what_the_cluster_adds_to_it_is_no_change() {
+    let with = injected(MANIFESTS[0].1, &add(Kind::Native)).text;
+    let seen = with.replace(
+        "  image: shadowtap",
+        "  terminationMessagePath: /dev/x\n        image: shadowtap",
+    );
+    assert_ne!(seen, with);
+    assert_eq!(injected(&seen, &add(Kind::Native)).text, seen);
+    assert_eq!(injected(&seen, &Change::Remove).text, MANIFESTS[0].1);
+}
+
+#[test]
+fn what_cannot_be_changed_says_why() {
+    for (manifest, part) in [
+        ("kind: Pod\nspec: [", "not YAML"),
+        (
+            "kind: Pod\nmetadata: {name: p}\n",
+            "Pod p: the pod's spec is missing",
+        ),
+        ("kind: Pod\nspec: hello\n", "the pod's spec is text"),
+        (
+            "kind: Pod\nspec: {containers: []}\n",
+            "containers is an empty list",
+        ),
+        (
+            "kind: Pod\nspec: {containers: {}}\n",
+            "containers is a mapping",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a}], volumes: 5}\n",
+            "volumes is text",
+        ),
+        (
+            "x: &x {containers: []}\nkind: Pod\nspec: *x\n",
+            "the pod's spec is an alias",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a}]}\n",
+            "its containers name no port",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a, ports: [{containerPort: 80}, {containerPort: 90}]}]}\n",
+            "the ports 80,90",
+        ),
+        (
+            "kind: Pod\nspec: {containers: [{name: a, ports: [{containerPort: 9471}]}]}\n",
+            "--admin PORT",
+        ),
+    ] {
+        let error = inject(manifest, &add(Kind::Native), &[])
+            .expect_err(manifest)
+            .to_string();
+        assert!(error.contains(part), "{manifest}: {error}");
+    }
+    let deep = format!("kind: Pod\nspec: {}", "[".repeat(100_000));
+    assert!(inject(&deep, &add(Kind::Native), &[]).is_err());
+}
+
+#[test]
+fn no_prefix_of_a_manifest_makes_it_panic() {
+    for (_, manifest) in MANIFESTS {
+        for (end, _) in manifest.char_indices() {
+            for change in [add(Kind::Native), add(Kind::Classic), Change::Remove] {
+                let _ = inject(&manifest[..end], &change, &[]);
+            }
+        }
+    }
+}
+
+/// The pods' specifications in a manifest, with the names of their workloads.
+fn pods(manifest: &str) -> Vec<(String, Node)> {
+    let mut pods = Vec::new();
+    for document in yaml::parse(manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}")) {
+        let mut found = Vec::new();
+        find_workloads(&document, &[], &mut found);
+        for workload in found {
+            let spec = workload.spec.expect("a spec");
+            pods.push((workload.name.clone(), spec.clone()));
+        }
+    }
+    pods
+}
