@@ -29,6 +29,9 @@ for part in "$@"; do
         has curl || missing="$missing curl"
         has wrk || missing="$missing wrk"
         has python3 || missing="$missing python3"
+        { has python3 && python3 -m pip --version >/dev/null 2>&1; } || missing="$missing pip"
+        { has node && has npm; } || missing="$missing node"
+        peers=yes
         has_sbin nginx || missing="$missing nginx"
         if [ "$(uname -s)" = Linux ]; then
             has_sbin nft || missing="$missing nft"
@@ -45,7 +48,27 @@ if ! has cargo && ! [ -x "$HOME/.cargo/bin/cargo" ]; then
     fail "Rust is missing. Install it with rustup, from https://rustup.rs, then run this again."
 fi
 
-[ -n "$missing" ] || exit 0
+# The middleware libraries that people's scripts are written with. They stay outside of the repository; the tests look for
+# them in the same place.
+install_peers() {
+    folder=${SHADOWTAP_TEST_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/shadowtap/peers}
+    mkdir -p "$folder"
+    if ! [ -e "$folder/python/gor/middleware.py" ]; then
+        say "installing the Python package gor (pip)"
+        python3 -m pip install -q --disable-pip-version-check --no-deps --target "$folder/python" gor==0.2.3 \
+            || fail "the Python package gor could not be installed; the tests of --middleware need it"
+    fi
+    if ! [ -e "$folder/node_modules/goreplay_middleware" ]; then
+        say "installing the Node package goreplay_middleware (npm)"
+        npm install --silent --no-audit --no-fund --no-save --prefix "$folder" goreplay_middleware@1.0.0 \
+            || fail "the Node package goreplay_middleware could not be installed; the tests of --middleware need it"
+    fi
+}
+
+if [ -z "$missing" ]; then
+    [ "${peers:-no}" = no ] || install_peers
+    exit 0
+fi
 
 if [ "$(id -u)" = 0 ]; then
     as_root() { "$@"; }
@@ -65,6 +88,12 @@ names() {
         fedora:libpcap) echo libpcap-devel ;;
         alpine:compiler) echo build-base ;;
         alpine:libpcap) echo libpcap-dev ;;
+        debian:node) echo nodejs npm ;;
+        fedora:node) echo nodejs npm ;;
+        alpine:node) echo nodejs npm ;;
+        alpine:pip) echo py3-pip ;;
+        macos:pip) ;;
+        *:pip) echo python3-pip ;;
         *:nft) echo nftables ;;
         fedora:ip) echo iproute ;;
         *:ip) echo iproute2 ;;
@@ -107,4 +136,5 @@ elif [ "$(uname -s)" = Darwin ]; then
 else
     fail "missing:$missing. Install them with this system's package manager, then run this again."
 fi
+[ "${peers:-no}" = no ] || install_peers
 say "done"

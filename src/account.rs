@@ -65,6 +65,10 @@ named_enum! {
         Stub = "stub",
         /// A call of version 2, on its way to an answer of the mock.
         Mock = "mock",
+        /// A message, on its way through the middleware.
+        Middleware = "middleware",
+        /// A message of a GoReplay pipeline, on its way from an input to the outputs.
+        Message = "message",
     }
 }
 
@@ -147,6 +151,18 @@ named_enum! {
         SideEffectsExtra = "side_effects_extra",
         /// Outgoing calls that both versions made, with other content.
         SideEffectsChanged = "side_effects_changed",
+        /// Messages handed to the middleware.
+        MiddlewareOffered = "middleware_offered",
+        /// Messages that the middleware made itself, or returned again or late.
+        MiddlewareAdded = "middleware_added",
+        /// Messages that the middleware returned.
+        MiddlewareReturned = "middleware_returned",
+        /// Times that the middleware was started.
+        MiddlewareStarts = "middleware_starts",
+        /// Messages that the inputs of a GoReplay pipeline brought.
+        Messages = "messages",
+        /// Messages handed to its outputs.
+        MessagesEmitted = "messages_emitted",
     }
 }
 
@@ -351,6 +367,32 @@ named_enum! {
         MockCallerGone = "mock_caller_gone",
         /// The real provider, which the call was let through to, did not answer.
         PassThroughFailed = "pass_through_failed",
+        /// Above the number or the share that the user allows this output.
+        RecordLimited = "record_limited",
+
+        /// The middleware did not return it.
+        MiddlewareFiltered = "middleware_filtered",
+        /// The queue to the middleware was full.
+        MiddlewareQueueFull = "middleware_queue_full",
+        /// The middleware was not running.
+        MiddlewareDown = "middleware_down",
+        /// The middleware ended, or was ended because it had stalled, and it was inside.
+        MiddlewareDied = "middleware_died",
+        /// What the middleware returned is no whole request, or not of its protocol.
+        MiddlewareMalformed = "middleware_malformed",
+
+        /// Not chosen by the user's filters, or the answer to a request that was not.
+        MessageFiltered = "message_filtered",
+        /// Not in the sample that the user asked for.
+        MessageSampledOut = "message_sampled_out",
+        /// Above the number or the share that the user allows this input.
+        MessageLimited = "message_limited",
+        /// Larger than the user allows a message to be.
+        MessageTooLarge = "message_too_large",
+        /// The input's bytes are no such message.
+        MessageMalformed = "message_malformed",
+        /// The queue to the outputs was full.
+        MessageQueueFull = "message_queue_full",
     }
 }
 
@@ -390,7 +432,7 @@ impl Reason {
             | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | RecordFiltered | RecordSampledOut | WriteFailed
-            | RecordIncomplete => Stage::Record,
+            | RecordIncomplete | RecordLimited => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
             | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {
                 Stage::Compare
@@ -398,6 +440,10 @@ impl Reason {
             EgressIncomplete | EgressQueueFull | MockUnreachable | NoMock => Stage::Egress,
             StubWithoutRequest | StubEvicted | StubRemoved | StubHeldAtEnd => Stage::Stub,
             MockMiss | MockRefused | MockCallerGone | PassThroughFailed => Stage::Mock,
+            MiddlewareFiltered | MiddlewareQueueFull | MiddlewareDown | MiddlewareDied
+            | MiddlewareMalformed => Stage::Middleware,
+            MessageFiltered | MessageSampledOut | MessageLimited | MessageTooLarge
+            | MessageMalformed | MessageQueueFull => Stage::Message,
         }
     }
 
@@ -439,6 +485,11 @@ impl Reason {
                 | StubRemoved
                 | StubHeldAtEnd
                 | MockRefused
+                | RecordLimited
+                | MiddlewareFiltered
+                | MessageFiltered
+                | MessageSampledOut
+                | MessageLimited
         )
     }
 }
@@ -565,6 +616,16 @@ impl Account {
             (Stage::Egress, self.get(EgressCalls), self.get(EgressFed)),
             (Stage::Stub, self.get(StubsOffered), 0),
             (Stage::Mock, self.get(MockCalls), self.get(MockAnswered)),
+            (
+                Stage::Middleware,
+                self.get(MiddlewareOffered) + self.get(MiddlewareAdded),
+                self.get(MiddlewareReturned),
+            ),
+            (
+                Stage::Message,
+                self.get(Messages),
+                self.get(MessagesEmitted),
+            ),
         ];
         for (stage, entered, left) in laws {
             let dropped = self.dropped_at(stage);

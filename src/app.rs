@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod live;
 pub mod lookahead;
 pub mod losses;
+pub mod middleware;
 pub mod mirror;
 pub mod playlist;
 pub mod record;

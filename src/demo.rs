@@ -105,6 +105,7 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
             ..TapConfig::default()
         },
         traffic: crate::traffic::Traffic::default(),
+        middleware: None,
         targets: vec![ReplayConfig::live(target)],
         grace: GRACE,
         admin: None,

@@ -67,6 +67,8 @@
 //! | what is counted of two answers, and when version 2 is ready | [`judge`] |
 //! | how a mock finds its answers, and what counts as a side effect | [`mock`] |
 //! | what is put into a Kubernetes manifest | [`inject`] |
+//! | what a middleware is told, and how it is kept running | [`middleware`] |
+//! | what a flag of GoReplay means | [`goreplay`] |
 //! | a file format | [`record`] for messages, [`capture::file`] for packets |
 
 // The core. Clocks, sockets, threads and files are denied here; clippy.toml says why.
@@ -76,6 +78,8 @@ pub mod account;
 pub mod compare;
 #[deny(clippy::disallowed_types)]
 pub mod exchange;
+#[deny(clippy::disallowed_types)]
+pub mod goreplay;
 #[deny(clippy::disallowed_types)]
 pub mod http1;
 #[deny(clippy::disallowed_types)]
@@ -101,6 +105,7 @@ pub mod cli;
 pub mod demo;
 pub mod inject;
 pub mod metrics;
+pub mod middleware;
 pub mod progress;
 pub mod record;
 pub mod replay;

@@ -126,6 +126,28 @@ pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
             format!("of {}", grouped(get(RecordsOffered))),
         );
     }
+    if get(Messages) > 0 {
+        line(
+            "messages",
+            get(MessagesEmitted),
+            format!("of {} to the outputs", grouped(get(Messages))),
+        );
+    }
+    if get(MiddlewareStarts) > 0 {
+        let added = match get(MiddlewareAdded) {
+            0 => String::new(),
+            added => format!(", {} of them its own", grouped(added)),
+        };
+        line(
+            "middleware",
+            get(MiddlewareReturned),
+            format!(
+                "returned of {} given{added}; started {} times",
+                grouped(get(MiddlewareOffered)),
+                grouped(get(MiddlewareStarts))
+            ),
+        );
+    }
     for target in targets {
         let (failed, skipped) = target.failed_and_skipped();
         let classes: Vec<String> = STATUS_CLASSES

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::support::run::in_root;
 
 /// The core modules.
-const CORE: [&str; 11] = [
-    "account", "compare", "exchange", "http1", "judge", "mock", "tap", "tcp", "time", "traffic",
-    "wire",
+const CORE: [&str; 12] = [
+    "account", "compare", "exchange", "goreplay", "http1", "judge", "mock", "tap", "tcp", "time",
+    "traffic", "wire",
 ];
 
 /// What only the shell may use.

@@ -18,6 +18,8 @@ pub(crate) mod inside;
 pub(crate) mod net;
 // Why a capture is read differently from its truth.
 pub(crate) mod notes;
+// Programs of other people.
+pub(crate) mod peers;
 // Numbers that look random and are the same every time.
 pub(crate) mod rng;
 // Runs the program.
@@ -31,3 +33,5 @@ pub(crate) mod score;
 pub(crate) mod runs;
 #[cfg(target_os = "linux")]
 pub(crate) mod stage;
+// A target that keeps what it gets.
+pub(crate) mod target;

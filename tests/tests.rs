@@ -15,6 +15,8 @@ mod findings;
 mod fixtures;
 // The judge: what it says of runs that were made up, and of simulated ones.
 mod judge;
+// Scripts for GoReplay's middleware, and bad ones.
+mod middleware;
 // Recordings, written and read back.
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.

@@ -99,6 +99,10 @@ pub struct Worker {
 pub enum WhenDropped {
     /// A replay to each of so many targets, skipped for [`Reason::QueueFull`].
     Replays(u64),
+    /// A message that the middleware was not given, for [`Reason::MiddlewareQueueFull`].
+    Middleware,
+    /// A message of a GoReplay pipeline, for [`Reason::MessageQueueFull`].
+    Messages,
     /// An exchange that was not recorded, for [`Reason::RecordQueueFull`].
     Records,
     /// Nothing: the packets are recorded, not the events.
@@ -369,7 +373,18 @@ fn count_dropped(account: &mut Account, batch: &Batch, when_dropped: WhenDropped
                 account.add(Counter::ReplaysOffered, targets);
                 account.drop_n(Reason::QueueFull, targets);
             }
-            WhenDropped::Replays(_) | WhenDropped::Nothing => {}
+            WhenDropped::Middleware if request.completeness.is_whole() => {
+                account.count(Counter::MiddlewareOffered);
+                account.drop(Reason::MiddlewareQueueFull);
+            }
+            WhenDropped::Messages if request.completeness.is_whole() => {
+                account.count(Counter::Messages);
+                account.drop(Reason::MessageQueueFull);
+            }
+            WhenDropped::Replays(_)
+            | WhenDropped::Middleware
+            | WhenDropped::Messages
+            | WhenDropped::Nothing => {}
             WhenDropped::Records => {
                 account.count(Counter::RecordsOffered);
                 account.drop(Reason::RecordQueueFull);

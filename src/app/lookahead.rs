@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::input::Input;
+use super::mirror::{Observation, Observer};
 use crate::exchange::{ConnectionId, Event, ExchangeId, Request};
 
 /// What is replayed, and what version 1 answered to it, if that is known.
@@ -22,6 +23,8 @@ pub enum Ahead {
 /// known yet; `left` is how many events have left the queue.
 pub struct Lookahead {
     answers: bool,
+    /// Who else looks at what is read.
+    observer: Option<Observer>,
     queue: VecDeque<Ahead>,
     waiting: AHashMap<ExchangeId, usize>,
     left: usize,
@@ -31,9 +34,10 @@ pub struct Lookahead {
 impl Lookahead {
     /// With `answers`, requests wait for theirs; without, they leave as they come.
     #[must_use]
-    pub fn new(answers: bool) -> Self {
+    pub fn new(answers: bool, observer: Option<Observer>) -> Self {
         Self {
             answers,
+            observer,
             queue: VecDeque::new(),
             waiting: AHashMap::new(),
             left: 0,
@@ -51,7 +55,12 @@ impl Lookahead {
                 return Ok(Some(ahead));
             }
             match input.next_event()? {
-                Some(event) => self.push(event),
+                Some(event) => {
+                    if let Some(observer) = &self.observer {
+                        observer(Observation::Captured(&event));
+                    }
+                    self.push(event);
+                }
                 None if self.ended => return Ok(None),
                 None => self.ended = true,
             }

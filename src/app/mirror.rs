@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use super::guard::{self, Guards};
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
 use super::losses::LossWatch;
+use super::middleware::{self, Passage, Passed, Way};
 use super::signals::StopSignals;
 use super::{Finished, runtime, target_summary};
 use crate::account::Account;
@@ -19,10 +20,10 @@ use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
 use crate::exchange::Event;
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
+use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Feeder, Host, Outcome, Replay, ReplayConfig, Scheme};
 use crate::tap::Tap;
-use crate::traffic::Traffic;
 
 /// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,7 @@ pub struct Mirror {
     worker: Worker,
     stop: Stop,
     forwarder: JoinHandle<()>,
+    passage: Option<Passage>,
     engines: Vec<(String, Engine)>,
     handles: Vec<EngineHandle>,
     guards: Arc<Guards>,
@@ -61,6 +63,16 @@ impl Mirror {
     ) -> anyhow::Result<Self> {
         guard::refuse_own_addresses(&job.targets, &job.tap.watch)?;
         let live = Live::open(&job.live)?.without_capabilities();
+        let (bridge, opened) = job
+            .middleware
+            .as_ref()
+            .map(|command| middleware::open(command, Patience::None))
+            .transpose()?
+            .unzip();
+        let observer = &match &bridge {
+            Some(bridge) => bridge.observer(observer),
+            None => Arc::clone(observer),
+        };
         let mut engines = Vec::new();
         for (config, metrics) in job.targets.iter().zip(metrics.targets()) {
             let config = guarded(config);
@@ -73,27 +85,38 @@ impl Mirror {
         let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
         let configs: Vec<_> = job.targets.iter().map(guarded).collect();
         let guards = Guards::new(&configs, &handles, readiness.pauses, &job.tap.watch);
-        let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+        let mut feeders: Vec<Feeder> = engines.iter().map(|(_, engine)| engine.feeder()).collect();
         let mut tap = Tap::new(job.tap.clone());
         tap.set_local(local_addresses().context("listing local addresses")?);
-        let dropped = WhenDropped::Replays(if job.traffic.split {
-            1
-        } else {
-            engines.len() as u64
-        });
+        let traffic = job.traffic.clone();
+        let (way, passage) = match (bridge, opened) {
+            (Some(bridge), Some(opened)) => {
+                let passage = opened.offer_to(move |passed| {
+                    passed.offer(&traffic, &mut feeders);
+                    feeders.iter_mut().for_each(Feeder::flush);
+                })?;
+                (Way::Through(bridge), Some(passage))
+            }
+            _ => (Way::Straight(feeders, Box::new(traffic)), None),
+        };
+        let dropped = match passage {
+            Some(_) => WhenDropped::Middleware,
+            None if job.traffic.split => WhenDropped::Replays(1),
+            None => WhenDropped::Replays(engines.len() as u64),
+        };
         let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
         let batches = worker.batches.clone();
         let observer = Arc::clone(observer);
-        let traffic = job.traffic.clone();
         let looker = Arc::clone(&guards);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, feeders, &traffic, &looker, &observer))
+            .spawn(move || forward(&batches, way, &looker, &observer))
             .context("starting a thread")?;
         Ok(Self {
             worker,
             stop,
             forwarder,
+            passage,
             engines,
             handles,
             guards,
@@ -104,6 +127,9 @@ impl Mirror {
     /// What was counted so far, by the capture and by the replays; how the targets are now goes into `metrics`.
     pub fn account(&self, metrics: &Metrics) -> Account {
         let mut account = self.worker.account.borrow().clone();
+        if let Some(passage) = &self.passage {
+            account.merge(&passage.account());
+        }
         for (handle, metrics) in self.handles.iter().zip(metrics.targets()) {
             let snapshot = handle.snapshot();
             metrics.publish(&snapshot);
@@ -136,9 +162,14 @@ impl Mirror {
     pub fn stop(self, grace: Duration) -> Finished {
         let deadline = Instant::now() + grace;
         drop(self.stop);
-        let (mut account, outcome) = self.worker.join();
+        let (mut account, mut outcome) = self.worker.join();
         if self.forwarder.join().is_err() {
             tracing::error!("the forwarding thread panicked");
+        }
+        if let Some(passage) = self.passage {
+            let (passed, ended) = passage.finish(&self.handles, deadline);
+            account.merge(&passed);
+            outcome = outcome.and(ended);
         }
         let mut targets = Vec::new();
         for (name, engine) in self.engines {
@@ -263,32 +294,20 @@ pub(super) fn start_engine(
     Ok(engine)
 }
 
-/// Offers what the capture found to every engine, a batch at a time, until the capture ends.
-fn forward(
-    batches: &Receiver<Batch>,
-    mut feeders: Vec<Feeder>,
-    traffic: &Traffic,
-    guards: &Guards,
-    observer: &Observer,
-) {
+/// Sends what the capture found on its way, a batch at a time, until the capture ends.
+fn forward(batches: &Receiver<Batch>, mut way: Way, guards: &Guards, observer: &Observer) {
     for batch in batches {
         for event in batch {
             observer(Observation::Captured(&event));
             match event {
                 Event::Request(request) => {
                     guards.look(&request);
-                    super::offer(&request, None, traffic, &mut feeders);
+                    way.pass(Passed::Request(request, None));
                 }
-                Event::Closed { connection } => {
-                    for feeder in &mut feeders {
-                        feeder.closed(connection);
-                    }
-                }
+                Event::Closed { connection } => way.pass(Passed::Closed(connection)),
                 Event::Response { .. } | Event::Orphan { .. } | Event::Unanswered { .. } => {}
             }
         }
-        for feeder in &mut feeders {
-            feeder.flush();
-        }
+        way.flush();
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::input::{Input, RECORDED};
 use super::lookahead::{Ahead, Lookahead};
+use super::mirror::{Observation, Observer};
 use crate::account::Account;
-use crate::exchange::{ConnectionId, ExchangeId, Request};
+use crate::exchange::{ConnectionId, Event, ExchangeId, Request};
 use crate::tap::TapConfig;
 use crate::time::Timestamp;
 use crate::traffic::slice::{Place, Slice};
@@ -43,6 +44,8 @@ pub struct Playlist {
     answers: bool,
     input: Input,
     ahead: Lookahead,
+    /// Who else looks at what is read.
+    observer: Option<Observer>,
     /// Connections of this round that have not ended, as the file names them.
     open: BTreeSet<ConnectionId>,
     /// Connections of a round that is over, by their names here, handed out before anything else is read.
@@ -65,12 +68,17 @@ impl Playlist {
     ///
     /// # Errors
     /// The first that does not open, or cannot be read as what it is.
-    pub fn open(program: Program, answers: bool) -> anyhow::Result<Self> {
+    pub fn open(
+        program: Program,
+        answers: bool,
+        observer: Option<Observer>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             input: Input::open(&program.files, program.tap.clone())?,
             program,
             answers,
-            ahead: Lookahead::new(answers),
+            ahead: Lookahead::new(answers, observer.clone()),
+            observer,
             open: BTreeSet::new(),
             ended: VecDeque::new(),
             span: None,
@@ -158,8 +166,10 @@ impl Playlist {
         let over = std::mem::replace(&mut self.input, again);
         self.position += over.position();
         self.account.merge(&over.finish());
-        self.ahead = Lookahead::new(self.answers);
         self.shift.0 += self.greatest + 1;
+        let shift = self.shift.0;
+        let shifted = self.observer.clone().map(|next| shifted(next, shift));
+        self.ahead = Lookahead::new(self.answers, shifted);
         self.shift.1 += last.since(first);
         self.span = None;
         self.greatest = 0;
@@ -194,6 +204,30 @@ impl Playlist {
     pub fn position(&self) -> u64 {
         self.position + self.input.position()
     }
+}
+
+/// Looks on at the names that a later round has.
+fn shifted(next: Observer, by: u64) -> Observer {
+    let exchange = move |id: ExchangeId| ExchangeId(id.0 + by);
+    Arc::new(move |observation| {
+        let Observation::Captured(event) = observation else {
+            return next(observation);
+        };
+        let event = match event.clone() {
+            Event::Request(mut request) => {
+                let inner = Arc::make_mut(&mut request);
+                inner.id = exchange(inner.id);
+                Event::Request(request)
+            }
+            Event::Response { id, response } => Event::Response {
+                id: exchange(id),
+                response,
+            },
+            Event::Unanswered { id } => Event::Unanswered { id: exchange(id) },
+            other => other,
+        };
+        next(Observation::Captured(&event));
+    })
 }
 
 /// Reading ends so far behind the last moment that is to be played: a recording is not always in order.

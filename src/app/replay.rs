@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::watch;
 
 use super::losses::LossWatch;
+use super::middleware::{self, Bridge};
 use super::mirror::{Observer, start_engine};
 use super::playlist::{Played, Playlist};
 use super::signals::StopSignals;
@@ -17,6 +18,7 @@ use crate::account::{Account, Counter, Reason, Stage};
 use crate::admin::Readiness;
 use crate::cli::replay::Job;
 use crate::metrics::Metrics;
+use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Feeder, Pacer, Schedule, TargetState};
 use crate::time::Timestamp;
@@ -42,12 +44,24 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let resolving = readiness.latch("no target has resolved");
     super::serve_admin(job.admin, registry, readiness).await?;
     let traffic = job.traffic;
-    let playlist = Playlist::open(job.program, traffic.on_status().is_some())?;
     let nobody: Observer = Arc::new(|_| {});
+    let (bridge, opened) = job
+        .middleware
+        .as_ref()
+        .map(|command| middleware::open(command, Patience::Waits))
+        .transpose()?
+        .unzip();
+    let observer = match &bridge {
+        Some(bridge) => bridge.observer(&nobody),
+        None => nobody,
+    };
+    let watching = bridge.as_ref().map(|_| Arc::clone(&observer));
+    let knows_status = traffic.on_status().is_some();
+    let playlist = Playlist::open(job.program, knows_status, watching)?;
     let mut engines = Vec::new();
     for (config, metrics) in job.targets.into_iter().zip(metrics.targets()) {
         let name = config.target.to_string();
-        let engine = start_engine(config, metrics.clone(), Arc::clone(&nobody))
+        let engine = start_engine(config, metrics.clone(), Arc::clone(&observer))
             .with_context(|| format!("--to {name}"))?;
         engines.push((name, engine));
     }
@@ -60,8 +74,21 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     drop(resolving);
 
     let mut progress = Progress::files(screen, playlist.size());
-    let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+    let feeders: Vec<Feeder> = engines.iter().map(|(_, engine)| engine.feeder()).collect();
     let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
+    let inside = bridge.clone();
+    let passage = match opened {
+        Some(opened) => {
+            let its = traffic.clone();
+            let mut feeders: Vec<Feeder> =
+                engines.iter().map(|(_, engine)| engine.feeder()).collect();
+            Some(opened.offer_to(move |passed| {
+                passed.offer(&its, &mut feeders);
+                feeders.iter_mut().for_each(Feeder::flush);
+            })?)
+        }
+        None => None,
+    };
     let (read, so_far) = watch::channel((Account::new(), 0));
     let (open, stopped) = bounded(0);
     let mut open = Some(open);
@@ -74,7 +101,15 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
                 lasts: job.duration,
                 ends: None,
             };
-            feed(playlist, feeders, &traffic, course, &stopped, &read)
+            feed(
+                playlist,
+                feeders,
+                &traffic,
+                course,
+                bridge.as_ref(),
+                &stopped,
+                &read,
+            )
         })
         .context("starting a thread")?;
     let mut losses = LossWatch::new();
@@ -84,12 +119,15 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     while !reader.is_finished() {
         tokio::select! {
             signal = signals.recv() => {
-                stop(signal, &handles, job.grace, &mut grace);
+                stop(signal, &handles, inside.as_ref(), job.grace, &mut grace);
                 drop(open.take());
             }
             _ = beat.tick() => {}
         }
         let (mut account, position) = so_far.borrow().clone();
+        if let Some(passage) = &passage {
+            account.merge(&passage.account());
+        }
         for (handle, metrics) in handles.iter().zip(metrics.targets()) {
             let snapshot = handle.snapshot();
             metrics.publish(&snapshot);
@@ -101,8 +139,9 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             progress.show(&account, Some(position));
         }
     }
+    let watched = handles.clone();
     let mut stopping = tokio::task::spawn_blocking(move || {
-        let (mut account, ended, outcome) = match reader.join() {
+        let (mut account, ended, mut outcome) = match reader.join() {
             Ok(done) => done,
             Err(_) => (
                 Account::new(),
@@ -112,6 +151,12 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         };
         if ended == Ended::TimeIsUp && grace.is_none() {
             grace = Some(Instant::now() + job.grace);
+        }
+        if let Some(passage) = passage {
+            let far = Instant::now() + FAR;
+            let (passed, ended) = passage.finish(&watched, grace.unwrap_or(far));
+            account.merge(&passed);
+            outcome = outcome.and(ended);
         }
         let mut targets = Vec::new();
         for (name, engine) in engines {
@@ -134,7 +179,9 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let finished = loop {
         tokio::select! {
             done = &mut stopping => break done.context("stopping")?,
-            signal = signals.recv() => stop(signal, &handles, job.grace, &mut grace),
+            signal = signals.recv() => {
+                stop(signal, &handles, inside.as_ref(), job.grace, &mut grace);
+            }
         }
     };
     drop(progress);
@@ -164,6 +211,7 @@ fn answered_at_all(account: &Account) -> anyhow::Result<()> {
 fn stop(
     signal: &'static str,
     handles: &[EngineHandle],
+    inside: Option<&Bridge>,
     grace: Duration,
     deadline: &mut Option<Instant>,
 ) {
@@ -178,6 +226,9 @@ fn stop(
     *deadline = Some(Instant::now() + grace);
     for handle in handles {
         handle.stop(grace);
+    }
+    if let Some(bridge) = inside {
+        bridge.close(Instant::now() + grace);
     }
 }
 
@@ -241,6 +292,7 @@ fn feed(
     mut feeders: Vec<Feeder>,
     traffic: &Traffic,
     mut course: Course,
+    bridge: Option<&Bridge>,
     stopped: &Receiver<()>,
     publish: &watch::Sender<(Account, u64)>,
 ) -> (Account, Ended, anyhow::Result<()>) {
@@ -259,6 +311,18 @@ fn feed(
             Ok(Some(_)) if is_stopped() => break,
             Ok(Some(Played::Request(request, status, captured))) => {
                 inside += 1;
+                // The middleware is to see each request when it is due, and the answers to those before it.
+                if let Some(bridge) = bridge {
+                    match course.due(captured) {
+                        None => {
+                            ended = Ended::TimeIsUp;
+                            break;
+                        }
+                        Some(due) if is_stopped_before(stopped, due) => break,
+                        Some(_) => bridge.request(&request, status),
+                    }
+                    continue;
+                }
                 let routes = super::route(&request, status, traffic, feeders.len());
                 let leaves = routes.iter().any(|(_, route)| route.is_ok());
                 let due = if leaves && request.completeness.is_whole() {
@@ -279,6 +343,9 @@ fn feed(
                 }
             }
             Ok(Some(Played::Closed(connection))) => {
+                if let Some(bridge) = bridge {
+                    bridge.closed(connection);
+                }
                 for feeder in &mut feeders {
                     feeder.closed(connection);
                 }
@@ -302,6 +369,16 @@ fn feed(
 
 /// A wait that somebody who looks on should hear about.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
+/// Waits until `due`; whether `stopped` has closed before.
+fn is_stopped_before(stopped: &Receiver<()>, due: Instant) -> bool {
+    due > Instant::now()
+        && stopped
+            .recv_deadline(due)
+            .is_err_and(|error| error.is_disconnected())
+}
+
+/// As good as never.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How often the account is renewed for those who watch.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);

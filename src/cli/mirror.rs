@@ -8,6 +8,7 @@ use clap::Args;
 use super::options::{LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
+use crate::middleware::Command;
 use crate::replay::{ReplayConfig, WhenFull};
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Traffic;
@@ -45,6 +46,18 @@ pub struct Flags {
     #[command(flatten)]
     replay: ReplayFlags,
 
+    /// Pass requests through this program before they are sent; it speaks GoReplay's middleware protocol.
+    ///
+    /// It is run without a shell, gets requests, version 1's answers and the targets' answers, a line each, and what it
+    /// returns is sent. One that ends or stalls is started again. docs/goreplay.md says more.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "SHADOWTAP_MIDDLEWARE",
+        help_heading = "Replay"
+    )]
+    middleware: Option<Command>,
+
     #[command(flatten)]
     run: RunFlags,
 }
@@ -58,6 +71,8 @@ pub struct Job {
     pub tap: TapConfig,
     /// Which requests are replayed, and how.
     pub traffic: Traffic,
+    /// The program that requests pass through.
+    pub middleware: Option<Command>,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
     /// How long stopping may take.
@@ -72,6 +87,7 @@ impl Flags {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
             traffic: self.select.into_live_traffic(&self.replay)?,
+            middleware: self.middleware,
             targets: self.replay.into_configs(WhenFull::DropNewest)?,
             grace: self.run.grace,
             admin: self.run.admin,

@@ -8,6 +8,7 @@ use clap::Args;
 use super::options::{FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
 use super::{Wrong, values};
 use crate::app::playlist::Program;
+use crate::middleware::Command;
 use crate::replay::{ReplayConfig, Schedule, WhenFull};
 use crate::traffic::slice::{Moment, Slice};
 use crate::traffic::{Rate, Traffic};
@@ -105,6 +106,18 @@ pub struct Flags {
     #[command(flatten)]
     tap: TapFlags,
 
+    /// Pass requests through this program before they are sent; it speaks GoReplay's middleware protocol.
+    ///
+    /// It is run without a shell, gets requests, version 1's answers and the targets' answers, a line each, and what it
+    /// returns is sent. One that ends or stalls is started again. docs/goreplay.md says more.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "SHADOWTAP_MIDDLEWARE",
+        help_heading = "Replay"
+    )]
+    middleware: Option<Command>,
+
     #[command(flatten)]
     run: RunFlags,
 }
@@ -120,6 +133,8 @@ pub struct Job {
     pub duration: Option<Duration>,
     /// Which requests are replayed, and how.
     pub traffic: Traffic,
+    /// The program that requests pass through.
+    pub middleware: Option<Command>,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
     /// How long stopping before the end may take.
@@ -158,6 +173,7 @@ impl Flags {
             schedule,
             duration: self.duration,
             traffic: self.select.into_traffic(&self.replay)?,
+            middleware: self.middleware,
             targets: self.replay.into_configs(WhenFull::Block)?,
             grace: self.run.grace,
             admin: self.run.admin,

@@ -17,8 +17,9 @@ use memchr::memmem;
 
 use super::json::hex_digit;
 use super::json::push_number;
-use super::message::Growing;
-use crate::exchange::{Endpoints, ExchangeId};
+use super::message::{self, Growing};
+use crate::exchange::{Doubts, Endpoints, ExchangeId};
+use crate::http1::{Body, RequestHead};
 use crate::time::Timestamp;
 
 pub(super) use self::pairing::Pairing;
@@ -28,7 +29,7 @@ pub use self::read::Records;
 pub const SEPARATOR: &[u8] = "\n🐵🙈🙉\n".as_bytes();
 
 /// What a record holds.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Kind {
     /// Type 1.
     Request,
@@ -51,13 +52,66 @@ pub struct Record {
     pub latency: Option<Duration>,
     /// The message as it was on the wire.
     pub payload: Bytes,
-    /// Where in the (unpacked) file the record begins, in bytes.
+    /// Where in the (unpacked) file the record begins, in bytes; 0 where there is no file.
     pub offset: u64,
+}
+
+impl Record {
+    /// Reads a header line, its line feed and a payload; `None` when the header is none.
+    #[must_use]
+    pub fn parse(bytes: &Bytes) -> Option<Self> {
+        let line_feed = memchr::memchr(b'\n', bytes)?;
+        let header = read::parse_header(&bytes[..line_feed])?;
+        Some(Self {
+            kind: header.kind,
+            id: bytes.slice_ref(header.id),
+            time: header.time,
+            latency: header.latency,
+            payload: bytes.slice(line_feed + 1..),
+            offset: 0,
+        })
+    }
+
+    /// The header line, with its line feed.
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        let mut line = Vec::with_capacity(64);
+        append_header(
+            &mut line,
+            self.kind,
+            &self.id,
+            self.time,
+            self.latency.unwrap_or_default(),
+        );
+        line
+    }
+
+    /// The request that it holds: one, whole, and nothing behind it.
+    #[must_use]
+    pub fn request(&self) -> Option<(RequestHead, Body, Doubts)> {
+        let parsed = message::request(self.payload.clone()).ok()?;
+        (parsed.completeness.is_whole() && parsed.excess == 0).then_some((
+            parsed.head,
+            parsed.body,
+            parsed.doubts,
+        ))
+    }
+
+    /// Appends the record as a file has it.
+    ///
+    /// Gives `false`, and appends nothing, when no reader would get it back: it is too long, or holds monkeys that must be
+    /// taken for its end.
+    #[must_use]
+    pub fn append(&self, out: &mut Vec<u8>) -> bool {
+        let latency = self.latency.unwrap_or_default();
+        let parts = [&self.payload[..], b""];
+        append_record(out, self.kind, &self.id, self.time, latency, parts)
+    }
 }
 
 /// The id of an exchange: unique among those of one connection.
 #[must_use]
-pub(super) fn id(endpoints: Endpoints, exchange: u32) -> [u8; 24] {
+pub fn id(endpoints: Endpoints, exchange: u32) -> [u8; 24] {
     let address = match endpoints.client.ip() {
         IpAddr::V4(address) => address.octets(),
         IpAddr::V6(address) => {
@@ -79,7 +133,7 @@ pub(super) fn id(endpoints: Endpoints, exchange: u32) -> [u8; 24] {
 
 /// The eight digits by which a written id tells exchanges apart.
 #[must_use]
-pub(super) const fn exchange_part(id: ExchangeId) -> u32 {
+pub const fn exchange_part(id: ExchangeId) -> u32 {
     id.0 as u32
 }
 
@@ -87,7 +141,7 @@ pub(super) const fn exchange_part(id: ExchangeId) -> u32 {
 ///
 /// The server's address is not part of an id, so it is the unspecified one.
 #[must_use]
-pub(super) fn connection_of(id: &[u8]) -> (u64, Endpoints) {
+pub fn connection_of(id: &[u8]) -> (u64, Endpoints) {
     let digits = id
         .get(..16)
         .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
@@ -119,17 +173,7 @@ pub(super) fn append_record(
     parts: [&[u8]; 2],
 ) -> bool {
     let start = out.len();
-    out.extend_from_slice(match kind {
-        Kind::Request => b"1 ",
-        Kind::Response => b"2 ",
-        Kind::Replayed => b"3 ",
-    });
-    out.extend_from_slice(id);
-    out.push(b' ');
-    push_number(out, time.as_nanos());
-    out.push(b' ');
-    push_number(out, u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
-    out.push(b'\n');
+    append_header(out, kind, id, time, latency);
     let payload = out.len();
     for part in parts {
         out.extend_from_slice(part);
@@ -142,6 +186,20 @@ pub(super) fn append_record(
         return false;
     }
     true
+}
+
+fn append_header(out: &mut Vec<u8>, kind: Kind, id: &[u8], time: Timestamp, latency: Duration) {
+    out.extend_from_slice(match kind {
+        Kind::Request => b"1 ",
+        Kind::Response => b"2 ",
+        Kind::Replayed => b"3 ",
+    });
+    out.extend_from_slice(id);
+    out.push(b' ');
+    push_number(out, time.as_nanos());
+    out.push(b' ');
+    push_number(out, u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    out.push(b'\n');
 }
 
 /// Whether a reader would end the record, of which this is the payload and its separator, before that separator at `end`.

@@ -23,6 +23,8 @@ pub struct Records<R> {
     ended: bool,
     /// Why reading ended early.
     trouble: Option<String>,
+    /// Whether the next record may be long in coming.
+    is_live: bool,
     separator: memmem::Finder<'static>,
 }
 
@@ -35,7 +37,16 @@ impl<R: Read> Records<R> {
             offset: 0,
             ended: false,
             trouble: None,
+            is_live: false,
             separator: memmem::Finder::new(MONKEYS),
+        }
+    }
+
+    /// Reads records from a connection: one whose message is whole is handed out without waiting for the next.
+    pub fn live(input: R) -> Self {
+        Self {
+            is_live: true,
+            ..Self::new(input)
         }
     }
 
@@ -118,6 +129,12 @@ impl<R: Read> Records<R> {
     fn ends_record(&mut self, payload: usize, at: usize, message: &mut Growing) -> bool {
         let after = at + MONKEYS.len();
         let end = loop {
+            if self.is_live && self.buffer.len() == after + 1 {
+                let line_feed = self.buffer[after] == b'\n';
+                if line_feed && !message.needs_more(&self.buffer[payload..at]) {
+                    return true;
+                }
+            }
             match self.buffer.get(after) {
                 Some(b'\n') => {
                     let line = &self.buffer[after + 1..];
@@ -229,15 +246,15 @@ pub(super) fn is_end(record: &[u8], at: usize, message: &mut Growing) -> bool {
 }
 
 /// A header line.
-struct Header<'a> {
-    kind: Kind,
-    id: &'a [u8],
-    time: Timestamp,
-    latency: Option<Duration>,
+pub(super) struct Header<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: &'a [u8],
+    pub(super) time: Timestamp,
+    pub(super) latency: Option<Duration>,
 }
 
 /// Reads a header line without its line feed; the fourth field may be absent.
-fn parse_header(line: &[u8]) -> Option<Header<'_>> {
+pub(super) fn parse_header(line: &[u8]) -> Option<Header<'_>> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut fields = line.split(|&byte| byte == b' ');
     let kind = match fields.next()? {
