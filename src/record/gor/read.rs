@@ -52,17 +52,19 @@ impl<R: Read> Records<R> {
 
     /// The next record, or the next piece of the stream that is none; `None` at the end.
     pub fn next_record(&mut self) -> Option<Result<Record, Damage>> {
-        let header_len = loop {
+        let (line_len, header_len) = loop {
             self.skip_line_breaks();
-            match memchr(b'\n', &self.buffer) {
-                Some(line_feed) => break line_feed + 1,
-                None if self.buffer.len() > MAX_HEADER => break MAX_HEADER,
+            // However much has come by now, no line longer than that is looked at.
+            let line = &self.buffer[..self.buffer.len().min(MAX_HEADER)];
+            match memchr(b'\n', line) {
+                Some(line_feed) => break (line_feed, line_feed + 1),
+                None if line.len() == MAX_HEADER => break (0, MAX_HEADER),
                 None if self.fill() => {}
                 None => return self.torn(),
             }
         };
-        let line = &self.buffer[..header_len - 1];
-        let Some(header) = parse_header(line) else {
+        let Some(header) = parse_header(&self.buffer[..line_len]) else {
+            let line = &self.buffer[..header_len - 1];
             let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
             let damage = self.damage(format!("not a record header: {shown:?}; skipped"));
             self.skip_record();
