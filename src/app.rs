@@ -256,6 +256,10 @@ fn target_summary(name: String, snapshot: Snapshot) -> TargetSummary {
     TargetSummary {
         name,
         by_class: snapshot.by_class,
+        late: (!snapshot.lateness.is_empty()).then(|| {
+            let micros = |q| snapshot.lateness.value_at_quantile(q);
+            [micros(0.5), micros(0.99), snapshot.lateness.max()].map(Duration::from_micros)
+        }),
         took: (!snapshot.duration.is_empty()).then(|| (quantile(0.5), quantile(0.99))),
         account: snapshot.account,
     }

@@ -22,6 +22,8 @@ pub struct TargetSummary {
     pub account: Account,
     /// Median and 99th percentile of the time that an answer took, if there was any.
     pub took: Option<(Duration, Duration)>,
+    /// Median, 99th percentile and maximum of how much later than due requests left, if any did.
+    pub late: Option<[Duration; 3]>,
 }
 
 impl TargetSummary {
@@ -168,6 +170,9 @@ pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
         if let Some((median, slow)) = target.took {
             more += &format!("; median {}, p99 {}", latency(median), latency(slow));
         }
+        if let Some([median, slow, most]) = target.late.map(|late| late.map(latency)) {
+            more += &format!("; left late by {median}, p99 {slow}, at most {most}");
+        }
         line("replayed", target.account.get(ReplaysAnswered), more);
     }
     text.push_str(&losses(account));
@@ -234,6 +239,7 @@ pub fn account_json(account: &Account, targets: &[TargetSummary]) -> Value {
                 "answered": target.account.get(Counter::ReplaysAnswered),
                 "failed": failed,
                 "skipped": skipped,
+                "late_us": target.late.map(|late| late.map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX))),
                 "by_class": {
                     "1xx": target.by_class[1],
                     "2xx": target.by_class[2],
@@ -510,6 +516,7 @@ mod tests {
             by_class: [0, 0, 90, 0, 7, 0],
             account: replays,
             took: Some((Duration::from_micros(800), Duration::from_millis(12))),
+            late: Some([90, 400, 1500].map(Duration::from_micros)),
         };
         let expected = "\
 The account
@@ -518,7 +525,7 @@ The account
   connections            0   0 HTTP/1, 0 TLS, 0 HTTP/2, 0 other, 0 silent
   requests             100   99 whole
   answers                0   0 whole and paired
-  replayed              97   of 99 to http://v2: 2xx 90, 4xx 7; 1 failed, 1 skipped; median 800 µs, p99 12.0 ms
+  replayed              97   of 99 to http://v2: 2xx 90, 4xx 7; 1 failed, 1 skipped; median 800 µs, p99 12.0 ms; left late by 90 µs, p99 400 µs, at most 1.50 ms
 Lost
   request                1   request_gap: Bytes of the request were not captured.
   replay                 1   connect_failed: The target refused the connection or was unreachable.

@@ -25,6 +25,9 @@ mod replay;
 mod traffic;
 // Frames of every kind in files of every kind, down to the TCP segments.
 mod wire;
+// The peak of memory with many open connections and a target that stalls.
+#[cfg(target_os = "linux")]
+mod memory;
 // The core has no clock, sockets, threads or files, and its lints say so.
 mod purity;
 // What holds for any traffic.

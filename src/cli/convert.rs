@@ -61,7 +61,7 @@ impl Flags {
         options::writable(&self.out)?;
         Ok(Job {
             files: self.input.files,
-            tap: self.tap.into_config(self.input.port),
+            tap: self.tap.into_config_alone(self.input.port),
             choice: self.choose.into_choice(),
             out: self.out,
             force: self.force,

@@ -63,7 +63,7 @@ impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         Ok(Job {
             files: self.input.files,
-            tap: self.tap.into_config(self.input.port),
+            tap: self.tap.into_config_alone(self.input.port),
             choice: self.choose.into_choice(),
             output: if self.json {
                 Output::Json

@@ -83,12 +83,13 @@ pub struct Job {
 
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        let budgets = self.tap.budgets();
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
             traffic: self.select.into_live_traffic(&self.replay)?,
             middleware: self.middleware,
-            targets: self.replay.into_configs(WhenFull::DropNewest)?,
+            targets: self.replay.into_configs(WhenFull::DropNewest, budgets)?,
             grace: self.run.grace,
             admin: self.run.admin,
         })

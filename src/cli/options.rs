@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Wrong, values};
 use crate::record::Format;
 
-pub use capture::{FileFlags, LiveFlags, TapFlags};
+pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
 pub use replay::ReplayFlags;
 pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};
 

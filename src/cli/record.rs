@@ -83,7 +83,7 @@ impl Flags {
         options::writable(&self.out)?;
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
-            tap: self.tap.into_config(self.port),
+            tap: self.tap.into_config_alone(self.port),
             choice: self.choose.into_choice(),
             out: self.out,
             force: self.force,

@@ -163,6 +163,7 @@ impl Flags {
                     .to_owned(),
             ));
         }
+        let budgets = self.tap.budgets();
         Ok(Job {
             program: Program {
                 files: self.input.files,
@@ -174,7 +175,7 @@ impl Flags {
             duration: self.duration,
             traffic: self.select.into_traffic(&self.replay)?,
             middleware: self.middleware,
-            targets: self.replay.into_configs(WhenFull::Block)?,
+            targets: self.replay.into_configs(WhenFull::Block, budgets)?,
             grace: self.run.grace,
             admin: self.run.admin,
         })

@@ -61,6 +61,8 @@ pub(super) struct Breaker {
     backoff: Duration,
     /// Since when it has not been closed.
     open_since: Option<Instant>,
+    /// Whether the target has ever answered.
+    answered: bool,
     jitter: u64,
 }
 
@@ -76,8 +78,13 @@ enum State {
 pub(super) enum Permission {
     /// Send it, and tell the breaker how it went.
     Go,
-    /// Not now. It is worth asking again at `retry`; the target has been failing since `since`.
-    Refused { retry: Instant, since: Instant },
+    /// Not now. It is worth asking again at `retry`; the target has been failing since `since`, and had answered before
+    /// that or had not.
+    Refused {
+        retry: Instant,
+        since: Instant,
+        answered: bool,
+    },
 }
 
 impl Breaker {
@@ -88,6 +95,7 @@ impl Breaker {
             failures: 0,
             backoff: config.backoff,
             open_since: None,
+            answered: false,
             jitter: seed | 1,
         }
     }
@@ -103,6 +111,7 @@ impl Breaker {
     /// Whether a request may be sent now. A permission out of half-open is the one probe.
     pub(super) fn ask(&mut self, now: Instant) -> Permission {
         let since = self.open_since.unwrap_or(now);
+        let answered = self.answered;
         match self.state {
             State::Closed => Permission::Go,
             State::Open { until } if now >= until => {
@@ -112,16 +121,23 @@ impl Breaker {
             State::Open { until } => Permission::Refused {
                 retry: until,
                 since,
+                answered,
             },
             State::HalfOpen => Permission::Refused {
                 retry: later(now, self.config.backoff),
                 since,
+                answered,
             },
         }
     }
 
     /// The target answered.
     pub(super) fn succeeded(&mut self) {
+        self.answered = true;
+        self.close();
+    }
+
+    fn close(&mut self) {
         self.state = State::Closed;
         self.failures = 0;
         self.backoff = self.config.backoff;
@@ -152,7 +168,7 @@ impl Breaker {
     /// somebody who is there, and where there is no address nobody is disturbed.
     pub(super) fn undecided(&mut self) {
         if self.state == State::HalfOpen {
-            self.succeeded();
+            self.close();
         }
     }
 

@@ -44,7 +44,8 @@ pub struct ReplayConfig {
     pub limit: Option<Rate>,
     /// When the target is left alone.
     pub breaker: BreakerConfig,
-    /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped.
+    /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped; 5 s at most while the
+    /// target has never answered.
     pub patience: Duration,
     /// How often a request with a safe method (RFC 9110 §9.2.1) is sent again when its connection broke before any byte
     /// of an answer came. 0 sends nothing twice.

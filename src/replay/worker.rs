@@ -370,9 +370,19 @@ async fn may_send(shared: &Shared) -> bool {
     loop {
         match shared.may_send() {
             Permission::Go => return true,
-            Permission::Refused { retry, since }
-                if config.when_full == WhenFull::Block && since.elapsed() < config.patience =>
-            {
+            Permission::Refused {
+                retry,
+                since,
+                answered,
+            } if config.when_full == WhenFull::Block => {
+                let patience = if answered {
+                    config.patience
+                } else {
+                    config.patience.min(MISSING)
+                };
+                if since.elapsed() >= patience {
+                    return false;
+                }
                 sleep_until(retry.into()).await;
             }
             Permission::Refused { .. } => return false,
@@ -387,6 +397,10 @@ fn is_safe(request: &Request) -> bool {
         b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE"
     )
 }
+
+/// How long a request from a file waits for a target that has never answered: it is more likely a wrong address than one that
+/// is being started again.
+const MISSING: Duration = Duration::from_secs(5);
 
 /// The shortest and the longest time between two looks for silent connections.
 const MIN_SWEEP: Duration = Duration::from_millis(100);

@@ -104,15 +104,16 @@ pub struct TapFlags {
     )]
     max_message: Size,
 
-    /// Memory for the connections being put together; beyond it the idlest is given up, and that is counted.
+    /// Memory for the whole program: connections being put together, requests that wait for targets, answers. What does
+    /// not fit is given up and counted, the idlest connections first.
     #[arg(
         long,
         value_name = "SIZE",
-        default_value_t = Size(Limits::default().memory as u64),
-        value_parser = size,
-        env = "SHADOWTAP_MEMORY"
+        default_value = "128MiB",
+        value_parser = memory_limit,
+        env = "SHADOWTAP_MEMORY_LIMIT"
     )]
-    memory: Size,
+    memory_limit: Size,
 
     /// How many connections are followed at a time.
     #[arg(
@@ -135,17 +136,35 @@ pub struct TapFlags {
 }
 
 impl TapFlags {
-    /// The configuration for watching `ends`.
+    /// What the memory is for, where requests are replayed.
+    pub fn budgets(&self) -> Budgets {
+        Budgets::of(self.memory_limit)
+    }
+
+    /// The configuration for watching `ends`, where requests are replayed.
     pub fn into_config(self, ends: Vec<WatchedEnd>) -> TapConfig {
+        let memory = self.budgets().connections;
+        self.with_memory(ends, memory)
+    }
+
+    /// The configuration for watching `ends`, where nothing is replayed.
+    pub fn into_config_alone(self, ends: Vec<WatchedEnd>) -> TapConfig {
+        let budgets = self.budgets();
+        let memory = budgets.connections + budgets.requests + budgets.answers;
+        self.with_memory(ends, memory)
+    }
+
+    fn with_memory(self, ends: Vec<WatchedEnd>, memory: usize) -> TapConfig {
         let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         TapConfig {
             watch: Watch { ends, local: None },
             limits: Limits {
                 message: MessageLimits {
-                    body: bytes(self.max_message),
+                    // A buffer that grows is there twice for a moment.
+                    body: bytes(self.max_message).min(memory / 2),
                     ..MessageLimits::default()
                 },
-                memory: bytes(self.memory),
+                memory,
                 connections: self.max_connections.get(),
                 ..Limits::default()
             },
@@ -154,5 +173,35 @@ impl TapFlags {
                 ..DecoderConfig::default()
             },
         }
+    }
+}
+
+/// What the memory of [`TapFlags`] is for; the rest of it is for the program itself, the capture's buffer, and what no
+/// budget knows of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budgets {
+    /// Connections being put together.
+    pub connections: usize,
+    /// Requests that wait for all targets or are under way to them.
+    pub requests: usize,
+    /// Answers that are not whole yet.
+    pub answers: usize,
+}
+
+impl Budgets {
+    fn of(limit: Size) -> Self {
+        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        Self {
+            connections: limit / 16 * 5,
+            requests: limit / 16 * 4,
+            answers: limit / 16,
+        }
+    }
+}
+
+fn memory_limit(text: &str) -> Result<Size, String> {
+    match size(text)? {
+        limit if limit.0 < 64 << 20 => Err("the program needs 64MiB at least".to_owned()),
+        limit => Ok(limit),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::super::values;
-use super::{Size, Wrong, size};
+use super::{Budgets, Size, Wrong, size};
 use crate::replay::{
     Deadlines, FieldName, HostPolicy, ReplayConfig, Target, TargetError, Tls, TracePolicy, WhenFull,
 };
@@ -141,16 +141,6 @@ pub struct ReplayFlags {
     )]
     queue: NonZeroUsize,
 
-    /// So many bytes of requests may wait or be under way, for each target.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "64MiB",
-        value_parser = size,
-        env = "SHADOWTAP_QUEUE_BYTES"
-    )]
-    queue_bytes: Size,
-
     /// How often a request with a safe method is sent again when its connection broke before any answer.
     #[arg(
         long,
@@ -204,8 +194,12 @@ impl ReplayFlags {
         self.marker.0.as_ref()
     }
 
-    /// One configuration for each target.
-    pub fn into_configs(self, when_full: WhenFull) -> Result<Vec<ReplayConfig>, Wrong> {
+    /// One configuration for each target; they share the budgets.
+    pub fn into_configs(
+        self,
+        when_full: WhenFull,
+        budgets: Budgets,
+    ) -> Result<Vec<ReplayConfig>, Wrong> {
         let tls = match (&self.tls_ca, self.tls_insecure) {
             (Some(file), _) => Tls::Authorities(
                 std::fs::read(file)
@@ -221,6 +215,7 @@ impl ReplayFlags {
                 return Err(Wrong(format!("--to: {} is there twice", aim.target)));
             }
         }
+        let targets = aims.len().max(1);
         Ok(aims
             .into_iter()
             .map(|Aim { target, share }| ReplayConfig {
@@ -238,7 +233,8 @@ impl ReplayFlags {
                     ..Deadlines::default()
                 },
                 queue_items: self.queue.get(),
-                queue_bytes: bytes(self.queue_bytes),
+                queue_bytes: budgets.requests / targets,
+                answer_bytes: budgets.answers / targets,
                 when_full,
                 retry_safe: self.retry_safe,
                 threads: self.replay_threads,
