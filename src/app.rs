@@ -221,19 +221,31 @@ fn route(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, targets
 }
 
 /// Offers `request` along its routes, to leave when it is due.
-fn offer_due(request: &Arc<Request>, routes: Routes, due: Instant, feeders: &mut [Feeder]) {
+fn offer_due(
+    request: &Arc<Request>,
+    routes: Routes,
+    due: Instant,
+    pipelined: bool,
+    feeders: &mut [Feeder],
+) {
     for (target, route) in routes {
         match route {
-            Ok(request) => feeders[target].offer_due(request, due),
+            Ok(request) => feeders[target].offer_due(request, due, pipelined),
             Err(reason) => feeders[target].skip(Arc::clone(request), reason),
         }
     }
 }
 
 /// Offers `request`, which version 1 answered with `status`, to leave now, to every engine that it is for.
-fn offer(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, feeders: &mut [Feeder]) {
+fn offer(
+    request: &Arc<Request>,
+    status: Option<u16>,
+    pipelined: bool,
+    traffic: &Traffic,
+    feeders: &mut [Feeder],
+) {
     let routes = route(request, status, traffic, feeders.len());
-    offer_due(request, routes, Instant::now(), feeders);
+    offer_due(request, routes, Instant::now(), pipelined, feeders);
 }
 
 /// Writes `exchange`, if it is chosen.

@@ -308,6 +308,73 @@ impl Joiner {
     }
 }
 
+/// Tells which requests their clients pipelined: sent before the answer to the request before was whole.
+#[derive(Debug, Default)]
+pub struct Pipelines {
+    /// Whether a request may have no answer because nobody recorded any: then a missing answer says nothing until
+    /// there was one.
+    answers_may_lack: bool,
+    connections: AHashMap<ConnectionId, Dialogue>,
+    /// The connection of each request that has no answer yet.
+    open: AHashMap<ExchangeId, ConnectionId>,
+}
+
+#[derive(Debug, Default)]
+struct Dialogue {
+    /// Requests without an answer so far.
+    open: usize,
+    /// When the last answer was whole.
+    answered: Timestamp,
+}
+
+impl Pipelines {
+    /// For recordings, which may hold no answers at all.
+    #[must_use]
+    pub fn of_recordings() -> Self {
+        Self {
+            answers_may_lack: true,
+            ..Self::default()
+        }
+    }
+
+    /// Takes every event in; whether it is a request that was pipelined.
+    pub fn push(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Request(request) => {
+                let dialogue = self.connections.entry(request.connection).or_default();
+                let is_waited_for = dialogue.open > 0 && !self.answers_may_lack;
+                let is_pipelined = is_waited_for || request.first_byte < dialogue.answered;
+                dialogue.open += 1;
+                self.open.insert(request.id, request.connection);
+                return is_pipelined;
+            }
+            Event::Response { id, response } => {
+                self.answers_may_lack = false;
+                self.answered(*id, response.last_byte);
+            }
+            Event::Unanswered { id } => self.answered(*id, Timestamp::ZERO),
+            Event::Closed { connection } => {
+                if let Some(dialogue) = self.connections.remove(connection)
+                    && dialogue.open > 0
+                {
+                    self.open.retain(|_, open| open != connection);
+                }
+            }
+            Event::Orphan { .. } => {}
+        }
+        false
+    }
+
+    fn answered(&mut self, id: ExchangeId, at: Timestamp) {
+        if let Some(connection) = self.open.remove(&id)
+            && let Some(dialogue) = self.connections.get_mut(&connection)
+        {
+            dialogue.open -= 1;
+            dialogue.answered = dialogue.answered.max(at);
+        }
+    }
+}
+
 fn exchange(request: Arc<Request>, response: Option<Response>) -> Exchange {
     Exchange {
         connection: request.connection,
@@ -408,6 +475,62 @@ mod tests {
         assert_eq!(shown(joiner.push(answer(7))), None);
         assert_eq!(joiner.late(), 1);
         assert_eq!(shown(joiner.push(answer(5))), Some((Some(5), true)));
+    }
+
+    #[test]
+    fn a_request_before_the_answer_to_the_one_before_was_pipelined() {
+        let at = Timestamp::from_nanos;
+        let sent = |id, connection, first_byte| {
+            let Event::Request(mut sent) = request(id) else {
+                unreachable!("a request")
+            };
+            let inner = Arc::make_mut(&mut sent);
+            inner.connection = ConnectionId(connection);
+            inner.first_byte = at(first_byte);
+            Event::Request(sent)
+        };
+        let answered = |id, last_byte| Event::Response {
+            id: ExchangeId(id),
+            response: Response {
+                last_byte: at(last_byte),
+                ..response()
+            },
+        };
+        let mut pipelines = Pipelines::default();
+        for (event, expected) in [
+            (sent(1, 1, 10), false),
+            (sent(2, 1, 11), true),
+            (sent(3, 2, 11), false),
+            (answered(1, 20), false),
+            (sent(4, 1, 21), true),
+            (answered(2, 30), false),
+            (Event::Unanswered { id: ExchangeId(4) }, false),
+            (sent(5, 1, 30), false),
+            (answered(5, 40), false),
+            // A recording has the answer at once: times tell.
+            (sent(6, 1, 39), true),
+            (
+                Event::Closed {
+                    connection: ConnectionId(1),
+                },
+                false,
+            ),
+            (answered(6, 50), false),
+            (sent(7, 1, 45), false),
+        ] {
+            assert_eq!(pipelines.push(&event), expected, "{event:?}");
+        }
+
+        // A recording of requests alone says nothing about answers; one with answers does.
+        let mut pipelines = Pipelines::of_recordings();
+        for (event, expected) in [
+            (sent(1, 1, 10), false),
+            (sent(2, 1, 11), false),
+            (answered(1, 12), false),
+            (sent(3, 1, 13), true),
+        ] {
+            assert_eq!(pipelines.push(&event), expected, "{event:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! * One [`Engine`] serves one target. An app with several targets starts several and offers each request to all.
 //! * Each captured connection has a target connection of its own while there are no more of them than
 //!   [`ReplayConfig::max_connections`]; beyond that they share. Requests of one captured connection reach the target in
-//!   order, each after the answer to the one before.
+//!   order, each after the answer to the one before, unless it was [pipelined](Pipelining) and is to be so again.
 //! * Every request that is offered is settled exactly once, as [`Answered`](Outcome::Answered),
 //!   [`Failed`](Outcome::Failed) or [`Skipped`](Outcome::Skipped), also when the engine is stopped, so that the stage
 //!   `replay` of the [`Account`] balances.
@@ -22,6 +22,7 @@ mod budget;
 mod config;
 mod feeder;
 mod gate;
+mod items;
 mod outcome;
 mod outgoing;
 mod reqwest;
@@ -41,7 +42,9 @@ use tokio::sync::mpsc;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use budget::WhenFull;
-pub use config::{ConfigError, Deadlines, HostPolicy, HostText, ReplayConfig, Tls, TracePolicy};
+pub use config::{
+    ConfigError, Deadlines, HostPolicy, HostText, Pipelining, ReplayConfig, Tls, TracePolicy,
+};
 pub use feeder::Feeder;
 pub use gate::Gate;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};

@@ -8,5 +8,10 @@ mod bounds;
 mod faithful;
 // Targets that are absent, slow, wrong or endless.
 mod hostile;
+// A target that moves to another address.
+#[cfg(target_os = "linux")]
+mod moves;
+// Requests that do not wait for the answer to the one before.
+mod pipelining;
 // Targets behind TLS.
 mod https;

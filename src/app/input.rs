@@ -148,6 +148,12 @@ impl Input {
         self.account()
     }
 
+    /// Whether there are recordings of messages among the files.
+    #[must_use]
+    pub const fn has_recordings(&self) -> bool {
+        self.messages.is_some()
+    }
+
     /// How many bytes all files have, when that is known.
     #[must_use]
     pub const fn size(&self) -> Option<u64> {

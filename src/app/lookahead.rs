@@ -7,12 +7,12 @@ use ahash::AHashMap;
 
 use super::input::Input;
 use super::mirror::{Observation, Observer};
-use crate::exchange::{ConnectionId, Event, ExchangeId, Request};
+use crate::exchange::{ConnectionId, Event, ExchangeId, Pipelines, Request};
 
 /// What is replayed, and what version 1 answered to it, if that is known.
 pub enum Ahead {
-    /// A request and the status of its answer.
-    Request(Arc<Request>, Option<u16>),
+    /// A request, the status of its answer, and whether it was pipelined.
+    Request(Arc<Request>, Option<u16>, bool),
     /// A connection has ended.
     Closed(ConnectionId),
 }
@@ -25,6 +25,7 @@ pub struct Lookahead {
     answers: bool,
     /// Who else looks at what is read.
     observer: Option<Observer>,
+    pipelines: Pipelines,
     queue: VecDeque<Ahead>,
     waiting: AHashMap<ExchangeId, usize>,
     left: usize,
@@ -32,12 +33,17 @@ pub struct Lookahead {
 }
 
 impl Lookahead {
-    /// With `answers`, requests wait for theirs; without, they leave as they come.
+    /// For `input`. With `answers`, requests wait for theirs; without, they leave as they come.
     #[must_use]
-    pub fn new(answers: bool, observer: Option<Observer>) -> Self {
+    pub fn new(input: &Input, answers: bool, observer: Option<Observer>) -> Self {
         Self {
             answers,
             observer,
+            pipelines: if input.has_recordings() {
+                Pipelines::of_recordings()
+            } else {
+                Pipelines::default()
+            },
             queue: VecDeque::new(),
             waiting: AHashMap::new(),
             left: 0,
@@ -69,7 +75,7 @@ impl Lookahead {
 
     /// The oldest, unless it has to wait.
     fn take(&mut self) -> Option<Ahead> {
-        if let Ahead::Request(request, _) = self.queue.front()?
+        if let Ahead::Request(request, ..) = self.queue.front()?
             && self.waiting.contains_key(&request.id)
         {
             if !self.ended && self.queue.len() <= MOST_WAITING {
@@ -82,17 +88,20 @@ impl Lookahead {
     }
 
     fn push(&mut self, event: Event) {
+        let pipelined = self.pipelines.push(&event);
         match event {
             Event::Request(request) => {
                 if self.answers {
                     self.waiting
                         .insert(request.id, self.left + self.queue.len());
                 }
-                self.queue.push_back(Ahead::Request(request, None));
+                self.queue
+                    .push_back(Ahead::Request(request, None, pipelined));
             }
             Event::Response { id, response } => {
                 if let Some(place) = self.waiting.remove(&id)
-                    && let Some(Ahead::Request(_, status)) = self.queue.get_mut(place - self.left)
+                    && let Some(Ahead::Request(_, status, _)) =
+                        self.queue.get_mut(place - self.left)
                 {
                     *status = Some(response.head.status());
                 }

@@ -117,8 +117,8 @@ pub(super) struct Passage {
 
 /// What is offered to the engines.
 pub(super) enum Passed {
-    /// A request, the status of version 1's answer where that is known.
-    Request(Arc<Request>, Option<u16>),
+    /// A request, the status of version 1's answer where that is known, and whether it was pipelined.
+    Request(Arc<Request>, Option<u16>, bool),
     /// A captured connection has ended.
     Closed(ConnectionId),
 }
@@ -183,7 +183,7 @@ fn offer_returned(
     while let Some(Returned { record, tag }) = outlet.take() {
         if let Some(request) = request(&record, tag.flatten(), &mut made) {
             let status = tag.flatten().and_then(|origin| origin.status);
-            offer(Passed::Request(Arc::new(request), status));
+            offer(Passed::Request(Arc::new(request), status, false));
         }
         closed.try_iter().for_each(|it| offer(Passed::Closed(it)));
     }
@@ -231,7 +231,9 @@ impl Passed {
     /// Offers it to every engine as `traffic` has it.
     pub(super) fn offer(self, traffic: &Traffic, feeders: &mut [Feeder]) {
         match self {
-            Self::Request(request, status) => super::offer(&request, status, traffic, feeders),
+            Self::Request(request, status, pipelined) => {
+                super::offer(&request, status, pipelined, traffic, feeders);
+            }
             Self::Closed(connection) => feeders.iter_mut().for_each(|it| it.closed(connection)),
         }
     }
@@ -250,7 +252,7 @@ impl Way {
     pub(super) fn pass(&mut self, passed: Passed) {
         match (self, passed) {
             (Self::Straight(feeders, traffic), passed) => passed.offer(traffic, feeders),
-            (Self::Through(bridge), Passed::Request(it, status)) => bridge.request(&it, status),
+            (Self::Through(bridge), Passed::Request(it, status, _)) => bridge.request(&it, status),
             (Self::Through(bridge), Passed::Closed(connection)) => bridge.closed(connection),
         }
     }

@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::admin::{Latch, Readiness};
 use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
-use crate::exchange::Event;
+use crate::exchange::{Event, Pipelines};
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
@@ -296,13 +296,15 @@ pub(super) fn start_engine(
 
 /// Sends what the capture found on its way, a batch at a time, until the capture ends.
 fn forward(batches: &Receiver<Batch>, mut way: Way, guards: &Guards, observer: &Observer) {
+    let mut pipelines = Pipelines::default();
     for batch in batches {
         for event in batch {
             observer(Observation::Captured(&event));
+            let pipelined = pipelines.push(&event);
             match event {
                 Event::Request(request) => {
                     guards.look(&request);
-                    way.pass(Passed::Request(request, None));
+                    way.pass(Passed::Request(request, None, pipelined));
                 }
                 Event::Closed { connection } => way.pass(Passed::Closed(connection)),
                 Event::Response { .. } | Event::Orphan { .. } | Event::Unanswered { .. } => {}

@@ -16,12 +16,24 @@ use crate::traffic::slice::{Place, Slice};
 
 /// What comes next.
 pub enum Played {
-    /// A request, the status of version 1's answer to it, and its place in the schedule.
-    Request(Arc<Request>, Option<u16>, Timestamp),
+    /// A request.
+    Request(Next),
     /// A request that is not in the part to be played.
     Outside(Arc<Request>),
     /// A connection has ended.
     Closed(ConnectionId),
+}
+
+/// A request that is to be played.
+pub struct Next {
+    /// The request.
+    pub request: Arc<Request>,
+    /// The status of version 1's answer to it, if that is asked for and known.
+    pub status: Option<u16>,
+    /// Its place in the schedule.
+    pub place: Timestamp,
+    /// Whether its client did not wait for the answer to the request before.
+    pub pipelined: bool,
 }
 
 /// What is played.
@@ -73,11 +85,12 @@ impl Playlist {
         answers: bool,
         observer: Option<Observer>,
     ) -> anyhow::Result<Self> {
+        let input = Input::open(&program.files, program.tap.clone())?;
         Ok(Self {
-            input: Input::open(&program.files, program.tap.clone())?,
+            ahead: Lookahead::new(&input, answers, observer.clone()),
+            input,
             program,
             answers,
-            ahead: Lookahead::new(answers, observer.clone()),
             observer,
             open: BTreeSet::new(),
             ended: VecDeque::new(),
@@ -100,9 +113,9 @@ impl Playlist {
                 return Ok(Some(Played::Closed(connection)));
             }
             match self.ahead.next(&mut self.input)? {
-                Some(Ahead::Request(request, status)) => {
+                Some(Ahead::Request(request, status, pipelined)) => {
                     match self.program.slice.place(request.last_byte) {
-                        Place::Inside => return Ok(Some(self.request(request, status))),
+                        Place::Inside => return Ok(Some(self.request(request, status, pipelined))),
                         Place::Behind(by) if by > READ_ON => {
                             if !self.next_round()? && self.ended.is_empty() {
                                 return Ok(None);
@@ -126,7 +139,12 @@ impl Playlist {
         }
     }
 
-    fn request(&mut self, mut request: Arc<Request>, status: Option<u16>) -> Played {
+    fn request(
+        &mut self,
+        mut request: Arc<Request>,
+        status: Option<u16>,
+        pipelined: bool,
+    ) -> Played {
         let place = request.last_byte.after(self.shift.1);
         let (first, last) = self.span.get_or_insert((place, place));
         *first = (*first).min(place);
@@ -140,7 +158,12 @@ impl Playlist {
             inner.id = ExchangeId(inner.id.0 + self.shift.0);
             inner.connection = connection;
         }
-        Played::Request(request, status, place)
+        Played::Request(Next {
+            request,
+            status,
+            place,
+            pipelined,
+        })
     }
 
     fn renamed(&self, connection: ConnectionId) -> ConnectionId {
@@ -169,7 +192,7 @@ impl Playlist {
         self.shift.0 += self.greatest + 1;
         let shift = self.shift.0;
         let shifted = self.observer.clone().map(|next| shifted(next, shift));
-        self.ahead = Lookahead::new(self.answers, shifted);
+        self.ahead = Lookahead::new(&self.input, self.answers, shifted);
         self.shift.1 += last.since(first);
         self.span = None;
         self.greatest = 0;

@@ -309,24 +309,25 @@ fn feed(
         };
         match playlist.next_played() {
             Ok(Some(_)) if is_stopped() => break,
-            Ok(Some(Played::Request(request, status, captured))) => {
+            Ok(Some(Played::Request(next))) => {
+                let request = next.request;
                 inside += 1;
                 // The middleware is to see each request when it is due, and the answers to those before it.
                 if let Some(bridge) = bridge {
-                    match course.due(captured) {
+                    match course.due(next.place) {
                         None => {
                             ended = Ended::TimeIsUp;
                             break;
                         }
                         Some(due) if is_stopped_before(stopped, due) => break,
-                        Some(_) => bridge.request(&request, status),
+                        Some(_) => bridge.request(&request, next.status),
                     }
                     continue;
                 }
-                let routes = super::route(&request, status, traffic, feeders.len());
+                let routes = super::route(&request, next.status, traffic, feeders.len());
                 let leaves = routes.iter().any(|(_, route)| route.is_ok());
                 let due = if leaves && request.completeness.is_whole() {
-                    course.due(captured)
+                    course.due(next.place)
                 } else {
                     Some(Instant::now())
                 };
@@ -334,7 +335,7 @@ fn feed(
                     ended = Ended::TimeIsUp;
                     break;
                 };
-                super::offer_due(&request, routes, due, &mut feeders);
+                super::offer_due(&request, routes, due, next.pipelined, &mut feeders);
             }
             Ok(Some(Played::Outside(request))) => {
                 outside += 1;

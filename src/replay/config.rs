@@ -47,6 +47,8 @@ pub struct ReplayConfig {
     /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped; 5 s at most while the
     /// target has never answered.
     pub patience: Duration,
+    /// Whether requests that their client pipelined are written without waiting for the answer to the one before.
+    pub pipelining: Pipelining,
     /// How often a request with a safe method (RFC 9110 §9.2.1) is sent again when its connection broke before any byte
     /// of an answer came. 0 sends nothing twice.
     pub retry_safe: u32,
@@ -81,6 +83,7 @@ impl ReplayConfig {
             limit: None,
             breaker: BreakerConfig::default(),
             patience: Duration::from_secs(30),
+            pipelining: Pipelining::OneByOne,
             retry_safe: 0,
             hold_new_addresses: false,
             threads: NonZeroUsize::MIN,
@@ -94,6 +97,28 @@ impl ReplayConfig {
         Self {
             when_full: WhenFull::Block,
             ..Self::live(target)
+        }
+    }
+}
+
+/// What becomes of requests that were sent before the answer to the one before (RFC 9112 §9.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pipelining {
+    /// They wait for it.
+    OneByOne,
+    /// They do not wait here either; an `https` target gets them one by one all the same.
+    Keep,
+}
+
+impl FromStr for Pipelining {
+    type Err = ConfigError;
+
+    /// `keep` or `off`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "off" => Ok(Self::OneByOne),
+            _ => Err(ConfigError::Pipelining(text.to_owned())),
         }
     }
 }
@@ -215,6 +240,9 @@ pub enum Tls {
 /// What is wrong with a setting as written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// Not a way to pipeline.
+    #[error("{0:?} is neither keep nor off")]
+    Pipelining(String),
     /// Not a trace policy.
     #[error("{0:?} is not keep, drop or child")]
     Trace(String),

@@ -40,18 +40,20 @@ impl Feeder {
     /// With [`WhenFull::Block`] this waits for room. Requests that are not whole are ignored: they left at the stage
     /// `request` and were never offered.
     pub fn offer(&mut self, request: Arc<Request>) {
-        self.offer_due(request, Instant::now());
+        self.offer_due(request, Instant::now(), false);
     }
 
     /// Offers a request that is due at some moment, as a [`Pacer`](super::Pacer) has it: waits until then, and goes on as
-    /// [`Self::offer`].
-    pub fn offer_due(&mut self, request: Arc<Request>, due: Instant) {
+    /// [`Self::offer`]. `pipelined` says that its client did not wait for the answer to the request before
+    /// ([`Pipelines`](crate::exchange::Pipelines)).
+    pub fn offer_due(&mut self, request: Arc<Request>, due: Instant, pipelined: bool) {
         if !request.completeness.is_whole() {
             return;
         }
         let now = Instant::now();
         let refusal = self.refusal(&request);
         let mut ticket = Ticket::offered(request, due, Arc::clone(&self.shared));
+        ticket.is_pipelined = pipelined;
         if let Some(reason) = refusal {
             return ticket.settle(Outcome::Skipped(reason));
         }

@@ -148,6 +148,8 @@ impl Stats {
 pub(super) struct Ticket {
     pub(super) request: Arc<Request>,
     pub(super) due: Instant,
+    /// Whether its client did not wait for the answer to the request before.
+    pub(super) is_pipelined: bool,
     shared: Arc<Shared>,
     /// `None` once settled, and for those that never got in.
     permit: Option<Permit>,
@@ -163,6 +165,7 @@ impl Ticket {
         Self {
             request,
             due,
+            is_pipelined: false,
             shared,
             permit: None,
             is_sent: false,

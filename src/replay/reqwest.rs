@@ -23,6 +23,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body as RequestBody, Certificate, Client, Method, Url, Version};
 use tokio::time::{timeout, timeout_at};
 
+use super::items::Items;
 use super::outcome::Ticket;
 use super::outgoing::{PARENT_ID, child_of, host_with_suffix};
 use super::shared::{Shared, later};
@@ -87,7 +88,7 @@ impl ReqwestSender {
 }
 
 impl Sender for ReqwestSender {
-    async fn send(&mut self, ticket: &mut Ticket) -> Result<Answer, Failure> {
+    async fn send(&mut self, ticket: &mut Ticket, _items: &mut Items) -> Result<Answer, Failure> {
         let config = &self.shared.config;
         let deadlines = config.deadlines;
         let Some(request) = build(&ticket.request, config) else {
@@ -173,6 +174,10 @@ impl Sender for ReqwestSender {
                 reused: false,
             },
         })
+    }
+
+    fn next_begun(&mut self) -> Option<Ticket> {
+        None
     }
 
     async fn idle(&mut self) {

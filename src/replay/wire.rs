@@ -1,5 +1,6 @@
 //! The `wire` sender: captured bytes on plain TCP, answers read by the parser that reads captured answers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
+use super::items::Items;
 use super::outcome::Ticket;
 use super::outgoing::{Edits, Outgoing};
 use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
-use super::{Answer, TargetState, Timings};
+use super::{Answer, Pipelining, TargetState, Timings};
 use crate::account::Reason;
 use crate::exchange::{Completeness, Doubts, Response};
 use crate::http1::framing::{self, Length};
@@ -29,7 +31,18 @@ pub(super) struct WireSender {
     shared: Arc<Shared>,
     edits: Edits,
     connection: Option<Connection>,
+    /// Requests that were pipelined behind the one in hand, in order.
+    begun: VecDeque<Begun>,
+    /// How far the request that is sent next has come already.
+    resumed: Option<(Outgoing, Option<Instant>)>,
     scratch: Box<[u8]>,
+}
+
+/// A request that is being written before its turn to be answered.
+struct Begun {
+    ticket: Ticket,
+    outgoing: Outgoing,
+    first_written: Option<Instant>,
 }
 
 impl WireSender {
@@ -37,6 +50,8 @@ impl WireSender {
         Self {
             edits: Edits::new(&shared.config),
             connection: None,
+            begun: VecDeque::new(),
+            resumed: None,
             scratch: vec![0; READ_AT_ONCE].into_boxed_slice(),
             shared,
         }
@@ -84,8 +99,15 @@ impl WireSender {
 }
 
 impl Sender for WireSender {
-    async fn send(&mut self, ticket: &mut Ticket) -> Result<Answer, Failure> {
+    async fn send(&mut self, ticket: &mut Ticket, items: &mut Items) -> Result<Answer, Failure> {
+        let (outgoing, first_written) = match self.resumed.take() {
+            Some(resumed) => resumed,
+            None => (Outgoing::new(&ticket.request, &self.edits), None),
+        };
         let mut connection = match self.connection.take() {
+            // The answer may be there already.
+            Some(connection) if first_written.is_some() => connection,
+            None if first_written.is_some() => return Err(Failure::early(Reason::ConnectionLost)),
             Some(connection) if connection.is_quiet() => connection,
             stale => {
                 drop(stale);
@@ -94,22 +116,30 @@ impl Sender for WireSender {
         };
         let exchange = Exchange {
             shared: &self.shared,
-            outgoing: Outgoing::new(&ticket.request, &self.edits),
+            edits: &self.edits,
+            outgoing,
             ticket,
             connection: &mut connection,
+            begun: &mut self.begun,
             is_broken: false,
-            first_written: None,
+            first_written,
             answer_began: None,
             progress: Instant::now(),
             interim: Vec::new(),
             head: None,
         };
-        let (answer, keep) = exchange.run(&mut self.scratch).await?;
+        let (answer, keep) = exchange.run(&mut self.scratch, items).await?;
         if keep {
             connection.reset();
             self.connection = Some(connection);
         }
         Ok(answer)
+    }
+
+    fn next_begun(&mut self) -> Option<Ticket> {
+        let next = self.begun.pop_front()?;
+        self.resumed = Some((next.outgoing, next.first_written));
+        Some(next.ticket)
     }
 
     async fn idle(&mut self) {
@@ -212,8 +242,11 @@ impl Drop for Connection {
 /// all written, and a target that answers early may never read the rest.
 struct Exchange<'a> {
     shared: &'a Shared,
+    edits: &'a Edits,
     ticket: &'a mut Ticket,
     connection: &'a mut Connection,
+    /// What is written behind it.
+    begun: &'a mut VecDeque<Begun>,
     outgoing: Outgoing,
     /// Writing failed; an answer may be there all the same.
     is_broken: bool,
@@ -248,11 +281,22 @@ struct Received {
 
 impl Exchange<'_> {
     /// The answer, and whether the connection may be kept.
-    async fn run(mut self, scratch: &mut [u8]) -> Result<(Answer, bool), Failure> {
+    async fn run(
+        mut self,
+        scratch: &mut [u8],
+        items: &mut Items,
+    ) -> Result<(Answer, bool), Failure> {
+        if !self.connection.reader.is_between_messages() {
+            // It came with the answer before.
+            self.answer_began = Some(Instant::now());
+            if let Some(received) = self.poll()? {
+                return Ok(self.finish(received));
+            }
+        }
         loop {
             self.write();
             let mut interest = Interest::READABLE;
-            if self.outgoing.has_ready() && !self.is_broken {
+            if self.has_ready() && !self.is_broken {
                 interest |= Interest::WRITABLE;
             }
             let (limit, late) = self.limit();
@@ -260,8 +304,21 @@ impl Exchange<'_> {
                 self.passed(late)?;
                 continue;
             }
+            let may_begin = self.may_begin_another();
+            let connection = self.ticket.request.connection;
             let ready = self.connection.stream.ready(interest);
-            match timeout_at(limit.into(), ready).await {
+            let ready = tokio::select! {
+                ready = timeout_at(limit.into(), ready) => ready,
+                ticket = items.next_pipelined(connection), if may_begin => {
+                    self.begun.push_back(Begun {
+                        outgoing: Outgoing::new(&ticket.request, self.edits),
+                        ticket,
+                        first_written: None,
+                    });
+                    continue;
+                }
+            };
+            match ready {
                 Ok(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
                     match self.read(scratch)? {
                         Reading::Done(received) => return Ok(self.finish(*received)),
@@ -276,25 +333,57 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether one more request may be written before this one is answered.
+    fn may_begin_another(&self) -> bool {
+        self.shared.config.pipelining == Pipelining::Keep
+            && !self.is_broken
+            && self.outgoing.is_done()
+            && self.begun.iter().all(|begun| begun.outgoing.is_done())
+            && self.begun.len() < MOST_BEGUN
+    }
+
+    /// Whether something is to be written now.
+    fn has_ready(&self) -> bool {
+        if !self.outgoing.is_done() {
+            return self.outgoing.has_ready();
+        }
+        let next = self.begun.iter().find(|begun| !begun.outgoing.is_done());
+        next.is_some_and(|begun| begun.outgoing.has_ready())
+    }
+
     /// Writes what the socket takes.
     fn write(&mut self) {
-        while self.outgoing.has_ready() && !self.is_broken {
+        while self.has_ready() && !self.is_broken {
+            let (outgoing, ticket, first_written) = if self.outgoing.is_done() {
+                let mut begun = self.begun.iter_mut();
+                match begun.find(|begun| !begun.outgoing.is_done()) {
+                    Some(begun) => (
+                        &mut begun.outgoing,
+                        &mut begun.ticket,
+                        &mut begun.first_written,
+                    ),
+                    None => return,
+                }
+            } else {
+                (
+                    &mut self.outgoing,
+                    &mut *self.ticket,
+                    &mut self.first_written,
+                )
+            };
             // Before the call: the target may have answered by the time it returns.
             let now = Instant::now();
-            let result = self
-                .connection
-                .stream
-                .try_write_vectored(&self.outgoing.slices());
+            let stream = &self.connection.stream;
+            let result = stream.try_write_vectored(&outgoing.slices());
             match result {
                 Ok(0) => self.is_broken = true,
                 Ok(written) => {
-                    if self.first_written.is_none() {
-                        self.first_written = Some(now);
-                        let lateness = now.saturating_duration_since(self.ticket.due);
-                        self.ticket.note_sent(lateness);
+                    if first_written.is_none() {
+                        *first_written = Some(now);
+                        ticket.note_sent(now.saturating_duration_since(ticket.due));
                     }
                     self.progress = now;
-                    self.outgoing.advance(written);
+                    outgoing.advance(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -416,7 +505,7 @@ impl Exchange<'_> {
         let keep = self.outgoing.is_done()
             && !received.is_tunnel
             && received.body.framing != Framing::UntilClose
-            && self.connection.reader.is_between_messages()
+            && (self.connection.reader.is_between_messages() || self.is_more_expected())
             && may_persist(&self.ticket.request.head, &received.head);
         let clock = &self.shared.clock;
         let answer = Answer {
@@ -440,6 +529,12 @@ impl Exchange<'_> {
             },
         };
         (answer, keep)
+    }
+
+    /// Whether bytes behind this answer may belong to the next.
+    fn is_more_expected(&self) -> bool {
+        let next = self.begun.front();
+        next.is_some_and(|begun| begun.first_written.is_some())
     }
 
     /// Until when to wait now, and for what.
@@ -508,6 +603,9 @@ fn may_persist(request: &RequestHead, response: &ResponseHead) -> bool {
     }
     true
 }
+
+/// So many requests are written before the one in hand is answered, at most.
+const MOST_BEGUN: usize = 32;
 
 /// More interim answers to one request than anybody sends.
 const MOST_INTERIM: usize = 100;

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::breaker::Permission;
 use super::feeder::spread;
 use super::gate;
+use super::items::{Item, Items};
 use super::outcome::Ticket;
 use super::reqwest::ReqwestSender;
 use super::resolver::keep_resolved;
@@ -34,9 +35,16 @@ pub(super) enum Command {
 
 /// Sends requests one by one over a connection that it opens and opens again as needed.
 pub(super) trait Sender: Send + 'static {
-    /// Sends `request` and reads the answer; what is known of a failed attempt beside its reason is in the error.
-    fn send(&mut self, ticket: &mut Ticket)
-    -> impl Future<Output = Result<Answer, Failure>> + Send;
+    /// Sends `request` and reads the answer; what is known of a failed attempt beside its reason is in the error. Meanwhile
+    /// it may begin to send what was pipelined behind it.
+    fn send(
+        &mut self,
+        ticket: &mut Ticket,
+        items: &mut Items,
+    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+
+    /// The first request that was begun behind others and is not done; it is to be sent next.
+    fn next_begun(&mut self) -> Option<Ticket>;
 
     /// Watches the connection while nothing is to be sent: returns once the target has closed it, never if there is
     /// none.
@@ -135,11 +143,6 @@ struct Slot {
 struct Mapped {
     slot: usize,
     last_used: Instant,
-}
-
-enum Item {
-    Replay(Ticket),
-    HangUp,
 }
 
 impl Slots {
@@ -250,15 +253,15 @@ impl Slots {
         let (queue, items) = unbounded_channel();
         let pending = Arc::new(AtomicUsize::new(0));
         let shared = Arc::clone(&self.shared);
-        let counter = Arc::clone(&pending);
+        let items = Items::new(items, Arc::clone(&pending));
         match &self.client {
             None => {
                 let sender = WireSender::new(Arc::clone(&shared));
-                self.tasks.spawn(serve_slot(shared, items, counter, sender));
+                self.tasks.spawn(serve_slot(shared, items, sender));
             }
             Some(client) => {
                 let sender = ReqwestSender::new(Arc::clone(&shared), client.clone());
-                self.tasks.spawn(serve_slot(shared, items, counter, sender));
+                self.tasks.spawn(serve_slot(shared, items, sender));
             }
         }
         Slot {
@@ -307,38 +310,36 @@ impl Slot {
     }
 }
 
-/// Works off one slot's queue, in order, one request at a time.
-async fn serve_slot<S: Sender>(
-    shared: Arc<Shared>,
-    mut items: UnboundedReceiver<Item>,
-    pending: Arc<AtomicUsize>,
-    mut sender: S,
-) {
+/// Works off one slot's queue, in order.
+async fn serve_slot<S: Sender>(shared: Arc<Shared>, mut items: Items, mut sender: S) {
     loop {
         let item = tokio::select! {
             biased;
             () = sender.idle() => continue,
-            item = items.recv() => item,
+            item = items.next() => item,
         };
         match item {
-            Some(Item::Replay(ticket)) => replay(&shared, ticket, &mut sender).await,
+            Some(Item::Replay(ticket)) => {
+                match admitted(&shared).await {
+                    Ok(()) => replay(&shared, ticket, &mut sender, &mut items).await,
+                    Err(reason) => ticket.settle(Outcome::Skipped(reason)),
+                }
+                while let Some(ticket) = sender.next_begun() {
+                    items.done();
+                    replay(&shared, ticket, &mut sender, &mut items).await;
+                }
+            }
             Some(Item::HangUp) => sender.hang_up(),
             None => return,
         }
-        pending.fetch_sub(1, Ordering::Relaxed);
+        items.done();
     }
 }
 
-async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) {
-    if let Err(reason) = gate::pass(&shared.gate).await {
-        return ticket.settle(Outcome::Skipped(reason));
-    }
-    if !may_send(shared).await {
-        return ticket.settle(Outcome::Skipped(Reason::BreakerOpen));
-    }
+async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S, items: &mut Items) {
     let mut resends = shared.config.retry_safe;
     loop {
-        let sent = sender.send(&mut ticket).await;
+        let sent = sender.send(&mut ticket, items).await;
         let failure = match sent {
             Ok(answer) => {
                 shared.with_breaker(super::breaker::Breaker::succeeded);
@@ -361,6 +362,16 @@ async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S) 
             return ticket.settle(Outcome::Failed(failure.reason));
         }
         resends -= 1;
+    }
+}
+
+/// Why a request may not be sent, once that is decided.
+async fn admitted(shared: &Shared) -> Result<(), Reason> {
+    gate::pass(&shared.gate).await?;
+    if may_send(shared).await {
+        Ok(())
+    } else {
+        Err(Reason::BreakerOpen)
     }
 }
 

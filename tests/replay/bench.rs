@@ -248,7 +248,15 @@ impl Bench {
         let mut request = request(self.offered, connection, message);
         change(&mut request);
         let due = self.pacer.due(request.last_byte, Instant::now());
-        self.feeder.offer_due(Arc::new(request), due);
+        self.feeder.offer_due(Arc::new(request), due, false);
+        self.feeder.flush();
+    }
+
+    /// Offers a request that its client sent before the answer to the one before.
+    pub(super) fn offer_pipelined(&mut self, connection: u64, message: &[u8]) {
+        self.offered += 1;
+        let request = Arc::new(request(self.offered, connection, message));
+        self.feeder.offer_due(request, Instant::now(), true);
         self.feeder.flush();
     }
 

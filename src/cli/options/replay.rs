@@ -9,7 +9,8 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 use super::super::values;
 use super::{Budgets, Size, Wrong, size};
 use crate::replay::{
-    Deadlines, FieldName, HostPolicy, ReplayConfig, Target, TargetError, Tls, TracePolicy, WhenFull,
+    Deadlines, FieldName, HostPolicy, Pipelining, ReplayConfig, Target, TargetError, Tls,
+    TracePolicy, WhenFull,
 };
 use crate::traffic::{Rate, RuleError, Share};
 
@@ -150,6 +151,15 @@ pub struct ReplayFlags {
     )]
     retry_safe: u32,
 
+    /// Requests that a client sent before the answer to the one before: 'keep' sends them so too, 'off' one by one.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "off",
+        env = "SHADOWTAP_PIPELINING"
+    )]
+    pipelining: Pipelining,
+
     /// How many threads send to each target.
     #[arg(
         long,
@@ -236,6 +246,7 @@ impl ReplayFlags {
                 queue_bytes: budgets.requests / targets,
                 answer_bytes: budgets.answers / targets,
                 when_full,
+                pipelining: self.pipelining,
                 retry_safe: self.retry_safe,
                 threads: self.replay_threads,
                 tls: tls.clone(),
