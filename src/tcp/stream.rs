@@ -126,7 +126,8 @@ pub struct Stream {
     fin: Option<u64>,
     reset: Option<u64>,
     ended: bool,
-    /// The last bytes delivered, up to `next`: what is sent again is compared with them.
+    /// The last bytes delivered, up to `next`, while the peer has not acknowledged all of them: what is sent again is
+    /// compared with them.
     tail: Vec<u8>,
     /// Where a retransmission differed from what it repeats, until somebody asks.
     conflict: Option<Range<u64>>,
@@ -150,6 +151,9 @@ const BOOKKEEPING: usize = 160;
 
 /// How many delivered bytes are kept to compare with: a full segment and some.
 const TAIL: usize = 2048;
+
+/// Room that a stream keeps for them between messages.
+const SMALL_TAIL: usize = 256;
 
 impl Stream {
     /// The offset of the first byte expected when a stream is anchored.
@@ -307,6 +311,10 @@ impl Stream {
         if offset > self.acked && self.is_in_window(offset) {
             self.acked = offset;
         }
+        // What the receiver has, it has: a later copy of it decides nothing.
+        if offset >= self.next {
+            self.forget_tail();
+        }
         // An acknowledged FIN counts one sequence number beyond the last byte.
         let last_byte = self.fin.unwrap_or(u64::MAX);
         if !self.ended && self.acked.min(last_byte) > self.next {
@@ -410,7 +418,15 @@ impl Stream {
 
     fn skip(&mut self, missing: u64) {
         self.advance(missing);
+        self.forget_tail();
+    }
+
+    /// Keeps room for a small message, not for a full segment: there may be many connections.
+    fn forget_tail(&mut self) {
         self.tail.clear();
+        if self.tail.capacity() > SMALL_TAIL {
+            self.tail = Vec::new();
+        }
     }
 
     fn advance(&mut self, by: u64) {
