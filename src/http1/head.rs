@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
-use smallvec::SmallVec;
 
 /// The head of a request: request line, field lines and the empty line, as they were on the wire (RFC 9112 §3, §5).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,8 +54,10 @@ impl RequestHead {
         if u32::try_from(bytes.len()).is_err() {
             return Err(HeadError::TooLarge);
         }
-        if let Some(head) = Self::parse_strict(&bytes) {
-            return Ok(head);
+        if let Some((length, build)) = Self::find_strict(&bytes)
+            && length == bytes.len()
+        {
+            return Ok(build(bytes));
         }
         let (line, rest) = first_line(&bytes)?;
         let line = &bytes[line];
@@ -81,35 +82,35 @@ impl RequestHead {
         })
     }
 
-    /// The fast way, for heads that follow the grammar to the letter.
-    fn parse_strict(bytes: &Bytes) -> Option<Self> {
+    /// The fast way, for heads that follow the grammar to the letter: finds the one that `bytes` begins with. Its length,
+    /// and what makes a head of just those bytes.
+    pub(crate) fn find_strict(bytes: &[u8]) -> Option<(usize, impl FnOnce(Bytes) -> Self + use<>)> {
         let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         let status = parsed.parse_with_uninit_headers(bytes, &mut storage).ok()?;
-        if status != httparse::Status::Complete(bytes.len()) || memchr(b'\r', bytes).is_none() {
+        let httparse::Status::Complete(length) = status else {
             return None;
-        }
+        };
+        let bytes = &bytes[..length];
         let method = Span::of(bytes, parsed.method?.as_bytes());
         let target = Span::of(bytes, parsed.path?.as_bytes());
         let version = Span {
             start: target.end + 1,
             end: target.end + 9,
         };
-        if !bytes[..method.end as usize]
-            .first()
-            .is_some_and(u8::is_ascii_graphic)
-            || method.start != 0
-        {
+        if memchr(b'\r', bytes).is_none() || !bytes[0].is_ascii_graphic() || method.start != 0 {
             return None;
         }
-        Some(Self {
+        let (fields, grammar) = strict_fields(bytes, parsed.headers, version.end as usize);
+        let build = move |bytes: Bytes| Self {
+            bytes,
             method,
             target,
             version,
-            fields: strict_fields(bytes, parsed.headers),
-            grammar: Grammar::of_line_ends(bytes),
-            bytes: bytes.clone(),
-        })
+            fields,
+            grammar,
+        };
+        Some((length, build))
     }
 
     /// The head as it was on the wire, from the request line to the empty line.
@@ -147,7 +148,8 @@ impl RequestHead {
     pub fn fields(&self) -> Fields<'_> {
         Fields {
             bytes: &self.bytes,
-            spans: &self.fields,
+            spans: &self.fields.spans,
+            lengths: self.fields.lengths,
         }
     }
 
@@ -175,8 +177,10 @@ impl ResponseHead {
         if u32::try_from(bytes.len()).is_err() {
             return Err(HeadError::TooLarge);
         }
-        if let Some(head) = Self::parse_strict(&bytes) {
-            return Ok(head);
+        if let Some((length, build)) = Self::find_strict(&bytes)
+            && length == bytes.len()
+        {
+            return Ok(build(bytes));
         }
         let (line, rest) = first_line(&bytes)?;
         let (version, status, reason) =
@@ -193,27 +197,34 @@ impl ResponseHead {
         })
     }
 
-    /// The fast way, for heads that follow the grammar to the letter.
-    fn parse_strict(bytes: &Bytes) -> Option<Self> {
+    /// The fast way, for heads that follow the grammar to the letter: finds the one that `bytes` begins with. Its length,
+    /// and what makes a head of just those bytes.
+    pub(crate) fn find_strict(bytes: &[u8]) -> Option<(usize, impl FnOnce(Bytes) -> Self + use<>)> {
         let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let status = httparse::ParserConfig::default()
             .parse_response_with_uninit_headers(&mut parsed, bytes, &mut storage)
             .ok()?;
-        if status != httparse::Status::Complete(bytes.len()) || !bytes.starts_with(b"HTTP/") {
+        let httparse::Status::Complete(length) = status else {
+            return None;
+        };
+        let bytes = &bytes[..length];
+        if !bytes.starts_with(b"HTTP/") {
             return None;
         }
         // httparse answers "" for a reason phrase with bytes above 0x7f: read it from the line itself.
         let line_end = memchr2(b'\r', b'\n', bytes)?;
-        let (version, code, reason) = split_status_line(&bytes[..line_end])?;
-        Some(Self {
+        let (version, status, reason) = split_status_line(&bytes[..line_end])?;
+        let (fields, grammar) = strict_fields(bytes, parsed.headers, line_end);
+        let build = move |bytes: Bytes| Self {
+            bytes,
             version,
-            status: code,
+            status,
             reason,
-            fields: strict_fields(bytes, parsed.headers),
-            grammar: Grammar::of_line_ends(bytes),
-            bytes: bytes.clone(),
-        })
+            fields,
+            grammar,
+        };
+        Some((length, build))
     }
 
     /// The head as it was on the wire, from the status line to the empty line.
@@ -257,7 +268,8 @@ impl ResponseHead {
     pub fn fields(&self) -> Fields<'_> {
         Fields {
             bytes: &self.bytes,
-            spans: &self.fields,
+            spans: &self.fields.spans,
+            lengths: self.fields.lengths,
         }
     }
 
@@ -281,6 +293,7 @@ impl ResponseHead {
 pub struct Fields<'a> {
     bytes: &'a [u8],
     spans: &'a [FieldSpan],
+    lengths: NameLengths,
 }
 
 impl<'a> Fields<'a> {
@@ -302,7 +315,8 @@ impl<'a> Fields<'a> {
 
     /// The values of all lines called `name` (compared without case), in wire order.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
+        self.of_length(name.len())
+            .iter()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
     }
@@ -319,7 +333,8 @@ impl<'a> Fields<'a> {
     /// Like [`Self::all`], but only lines whose name is spelled as RFC 9112 §5.1 demands: servers ignore the others, or
     /// refuse the message, so they frame nothing.
     pub(crate) fn framing(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let exact = self.spans.iter().filter(|field| field.exact);
+        let spans = self.of_length(name.len()).spans;
+        let exact = spans.iter().filter(|field| field.exact);
         exact
             .filter(move |field| {
                 field
@@ -328,6 +343,16 @@ impl<'a> Fields<'a> {
                     .eq_ignore_ascii_case(name.as_bytes())
             })
             .map(move |field| field.value.of_bytes(self.bytes))
+    }
+
+    /// All of them, if any has a name of that length; none otherwise.
+    fn of_length(self, length: usize) -> Self {
+        let spans = if self.lengths.has(length) {
+            self.spans
+        } else {
+            &[]
+        };
+        Self { spans, ..self }
     }
 
     /// Whether an element of `name` equals `token` without case, such as `close` in `Connection`.
@@ -537,7 +562,7 @@ fn parse_fields(
     mut at: usize,
     grammar: &mut Grammar,
 ) -> Result<FieldSpans, HeadError> {
-    let mut fields = FieldSpans::new();
+    let mut fields = Vec::new();
     loop {
         let line_end = at + memchr(b'\n', &bytes[at..]).ok_or(HeadError::Unfinished)?;
         let line = Span::new(at, line_end).trimmed_end(bytes);
@@ -547,7 +572,7 @@ fn parse_fields(
         }
         let is_fold = matches!(bytes[at], b' ' | b'\t');
         if line.is_empty() && !is_fold {
-            return Ok(fields);
+            return Ok(FieldSpans::new(fields.into()));
         }
         if is_fold && let Some(last) = fields.last_mut() {
             if !line.is_empty() {
@@ -595,29 +620,47 @@ fn parse_fields(
     }
 }
 
-fn strict_fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> FieldSpans {
-    headers
-        .iter()
-        .map(|header| {
-            let name = Span::of(bytes, header.name.as_bytes());
-            let value = if header.value.is_empty() {
-                Span {
-                    start: name.end + 1,
-                    end: name.end + 1,
-                }
-            } else {
-                Span::of(bytes, header.value)
-            };
-            let from = value.end as usize;
-            let line_end = memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at + 1);
-            FieldSpan {
-                name,
-                value,
-                line_end: narrow(line_end),
-                exact: true,
+/// The places of field lines that follow the grammar, but perhaps for their line ends; `first_line_end` is where the line
+/// break of the first line is.
+fn strict_fields(
+    bytes: &[u8],
+    headers: &[httparse::Header<'_>],
+    first_line_end: usize,
+) -> (FieldSpans, Grammar) {
+    let ends_right = |line_end: usize| bytes[..line_end].ends_with(b"\r\n");
+    let mut all_end_right = bytes[first_line_end..].starts_with(b"\r\n") && ends_right(bytes.len());
+    let spans = headers.iter().map(|header| {
+        let name = Span::of(bytes, header.name.as_bytes());
+        let value = if header.value.is_empty() {
+            Span {
+                start: name.end + 1,
+                end: name.end + 1,
             }
-        })
-        .collect()
+        } else {
+            Span::of(bytes, header.value)
+        };
+        let from = value.end as usize;
+        let line_end = if bytes[from..].starts_with(b"\r\n") {
+            from + 2
+        } else {
+            memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at + 1)
+        };
+        all_end_right &= ends_right(line_end);
+        FieldSpan {
+            name,
+            value,
+            line_end: narrow(line_end),
+            exact: true,
+        }
+    });
+    let fields = FieldSpans::new(spans.collect());
+    let grammar = if all_end_right {
+        Grammar::Strict
+    } else {
+        Grammar::Loose
+    };
+    debug_assert_eq!(grammar, Grammar::of_line_ends(bytes));
+    (fields, grammar)
 }
 
 /// How closely a head follows RFC 9112.
@@ -647,7 +690,40 @@ impl Grammar {
 /// Field lines that fit the fast way; a head with more is read the slow way.
 const STRICT_FIELDS: usize = 64;
 
-type FieldSpans = SmallVec<[FieldSpan; 8]>;
+/// The places of a head's field lines. On the heap, because a head is moved more often than it is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct FieldSpans {
+    spans: Box<[FieldSpan]>,
+    lengths: NameLengths,
+}
+
+impl FieldSpans {
+    fn new(spans: Box<[FieldSpan]>) -> Self {
+        let lengths = spans.iter().fold(NameLengths(0), |lengths, field| {
+            lengths.with((field.name.end - field.name.start) as usize)
+        });
+        Self { spans, lengths }
+    }
+}
+
+/// Which lengths of names there are: most questions for a name are answered by that there is none so long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct NameLengths(u32);
+
+impl NameLengths {
+    const fn with(self, length: usize) -> Self {
+        Self(self.0 | Self::bit(length))
+    }
+
+    const fn has(self, length: usize) -> bool {
+        self.0 & Self::bit(length) != 0
+    }
+
+    /// Lengths from 31 on share one.
+    const fn bit(length: usize) -> u32 {
+        1 << if length < 31 { length } else { 31 }
+    }
+}
 
 /// Where a field line's parts are within the head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -301,6 +301,9 @@ impl MessageReader {
                         self.buffer = BytesMut::new();
                         return Step::NeedInput;
                     }
+                    if let Some(step) = self.take_strict_head() {
+                        return step;
+                    }
                     let recognised = match self.side {
                         Side::Requests => recognise::request(&self.buffer),
                         Side::Responses => recognise::response(&self.buffer),
@@ -372,6 +375,30 @@ impl MessageReader {
                 State::Lost => return Step::NeedInput,
             }
         }
+    }
+
+    /// The head that the buffer begins with, if it is whole and follows the grammar to the letter: most do, and are
+    /// taken here in one pass.
+    fn take_strict_head(&mut self) -> Option<Step> {
+        let looked_at = &self.buffer[..self.buffer.len().min(MAX_AT_ONCE)];
+        let step = match self.side {
+            Side::Requests => {
+                let (length, build) = RequestHead::find_strict(looked_at)?;
+                if length > self.limits.head || !recognise::believes_strict(looked_at) {
+                    return None;
+                }
+                Step::RequestHead(build(self.split(length)))
+            }
+            Side::Responses => {
+                let (length, build) = ResponseHead::find_strict(looked_at)?;
+                if length > self.limits.head {
+                    return None;
+                }
+                Step::ResponseHead(build(self.split(length)))
+            }
+        };
+        self.state = State::AwaitFraming;
+        Some(step)
     }
 
     /// Gives up the head in hand.
@@ -547,6 +574,9 @@ enum ChunkStep {
     End,
     Malformed,
 }
+
+/// How much is looked at for a whole head in one pass; longer ones are searched as they grow.
+const MAX_AT_ONCE: usize = 8 << 10;
 
 /// A chunk's first line, extensions included; longer ones are an attack (RFC 9112 §7.1.1: a recipient ought to
 /// limit them).

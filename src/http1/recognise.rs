@@ -47,19 +47,17 @@ pub fn request(bytes: &[u8]) -> Recognised {
     let is_known = is_known_method(&bytes[..method]);
     let line_feed = memchr(b'\n', bytes);
     let line = bytes[method..line_feed.unwrap_or(bytes.len())].trim_ascii_end();
-    let words = line
-        .split(u8::is_ascii_whitespace)
-        .filter(|word| !word.is_empty())
-        .count();
-    if !is_known && words > 2 {
+    let words = || {
+        let words = line.split(u8::is_ascii_whitespace);
+        words.filter(|word| !word.is_empty()).count()
+    };
+    if !is_known && words() > 2 {
         return Recognised::Other;
     }
     // Control bytes, too, are believed only behind a method that servers know; whether the line is whole makes no
     // difference, so that the cuts make none.
-    let printable = line
-        .iter()
-        .all(|&byte| byte >= b' ' || byte == b'\t' || byte == b'\r');
-    if !is_known && !printable {
+    let is_printable = |&byte: &u8| byte >= b' ' || byte == b'\t' || byte == b'\r';
+    if !is_known && !line.iter().all(is_printable) {
         return Recognised::Other;
     }
     if line_feed.is_none() {
@@ -72,6 +70,14 @@ pub fn request(bytes: &[u8]) -> Recognised {
     } else {
         Recognised::Other
     }
+}
+
+/// Whether [`request`] believes a request whose head follows the grammar of HTTP/1 to the letter: all but for the longest
+/// methods.
+pub(crate) fn believes_strict(bytes: &[u8]) -> bool {
+    let believes = memchr(b' ', &bytes[..bytes.len().min(MAX_METHOD + 1)]).is_some();
+    debug_assert_eq!(believes, request(bytes) == Recognised::Http);
+    believes
 }
 
 /// Whether `bytes` begin a response.
