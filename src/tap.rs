@@ -64,6 +64,20 @@ impl fmt::Display for WatchedEnd {
 }
 
 impl Watch {
+    /// Whether one of two ends is to be watched.
+    fn covers(&self, ends: [SocketAddr; 2]) -> bool {
+        self.ends.is_empty() || ends.into_iter().any(|end| self.is_server(end))
+    }
+
+    /// Which of two ends is the client, where the ports tell it.
+    fn client(&self, ends: [SocketAddr; 2]) -> Option<usize> {
+        match ends.map(|end| self.is_server(end)) {
+            [false, true] => Some(0),
+            [true, false] => Some(1),
+            _ => None,
+        }
+    }
+
     fn is_server(&self, end: SocketAddr) -> bool {
         let is_watched = self.ends.iter().any(|watched| {
             watched.port == end.port() && watched.address.is_none_or(|address| address == end.ip())

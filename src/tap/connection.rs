@@ -46,6 +46,8 @@ pub(super) struct Connection {
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// What [`Self::memory`] was when it was added up last.
+    pub(super) counted: usize,
     pub(super) last_seen: Timestamp,
     /// A handshake or data has shown that this life of the 4-tuple is real.
     pub(super) confirmed: bool,
@@ -111,6 +113,7 @@ impl Connection {
             claims: [None, None],
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            counted: 0,
             last_seen: Timestamp::ZERO,
             confirmed: false,
             closed: false,

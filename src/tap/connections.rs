@@ -1,6 +1,7 @@
 //! Every connection that is known, and which one a segment belongs to.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,8 +36,35 @@ pub(super) struct Connections {
 }
 
 /// Both ends of a connection, in their order as values, so that both directions have the same key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct FlowKey([SocketAddr; 2]);
+
+impl Hash for FlowKey {
+    /// In as few words as there are, because every segment pays for it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for end in &self.0 {
+            match end {
+                SocketAddr::V4(end) => {
+                    state.write_u64(u64::from(u32::from(*end.ip())) << 16 | u64::from(end.port()));
+                }
+                SocketAddr::V6(end) => {
+                    state.write_u128(u128::from(*end.ip()));
+                    state.write_u16(end.port());
+                }
+            }
+        }
+    }
+}
+
+/// Where a segment goes.
+enum Route {
+    /// To the connection in that place.
+    To(u32),
+    /// To none, because none of its ends is watched.
+    NotWatched,
+    /// To none, and it begins none.
+    Nowhere,
+}
 
 /// Lives of one 4-tuple that are kept side by side.
 const MAX_LIVES: usize = 8;
@@ -116,26 +144,21 @@ impl Connections {
             0 => [segment.source, segment.destination],
             _ => [segment.destination, segment.source],
         };
-        let client = if self.watch.ends.is_empty() {
-            None
-        } else if self.watch.is_server(ends[1]) && !self.watch.is_server(ends[0]) {
-            Some(0)
-        } else if self.watch.is_server(ends[0]) && !self.watch.is_server(ends[1]) {
-            Some(1)
-        } else if self.watch.is_server(ends[0]) {
-            None
-        } else {
-            self.account.drop(Reason::NotWatched);
-            return;
-        };
-        let Some(index) = self.route(direction, ends, client, segment) else {
-            // Nothing known, and nothing that could begin something.
-            if segment.payload.is_empty() && segment.cut == 0 {
-                self.account.count(Counter::SegmentsControl);
-            } else {
-                self.account.drop(Reason::AfterClose);
+        let index = match self.route(direction, ends, segment) {
+            Route::To(index) => index,
+            Route::NotWatched => {
+                self.account.drop(Reason::NotWatched);
+                return;
             }
-            return;
+            // Nothing known, and nothing that could begin something.
+            Route::Nowhere if segment.payload.is_empty() && segment.cut == 0 => {
+                self.account.count(Counter::SegmentsControl);
+                return;
+            }
+            Route::Nowhere => {
+                self.account.drop(Reason::AfterClose);
+                return;
+            }
         };
         let Some(connection) = &mut self.places[index as usize] else {
             return;
@@ -145,10 +168,11 @@ impl Connections {
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
         };
-        let before = connection.memory();
+        let before = connection.counted;
         let was_confirmed = connection.confirmed;
         let timer = connection.segment(direction, segment, self.now, &mut sink);
         let after = connection.memory();
+        connection.counted = after;
         let id = connection.id;
         let newly_confirmed = connection.confirmed && !was_confirmed;
         self.memory = (self.memory + after).saturating_sub(before);
@@ -164,13 +188,7 @@ impl Connections {
     }
 
     /// The place of the connection that a segment belongs to, made when it begins one.
-    fn route(
-        &mut self,
-        direction: usize,
-        ends: [SocketAddr; 2],
-        client: Option<usize>,
-        segment: &Segment<'_>,
-    ) -> Option<u32> {
+    fn route(&mut self, direction: usize, ends: [SocketAddr; 2], segment: &Segment<'_>) -> Route {
         let key = FlowKey(ends);
         let is_syn = segment.flags.has(TcpFlags::SYN);
         let lives = self.table.get(&key).map_or(&[][..], |lives| &lives[..]);
@@ -181,7 +199,10 @@ impl Connections {
             && connection.uses(segment.path)
             && !connection.closed
         {
-            return Some(*only);
+            return Route::To(*only);
+        }
+        if lives.is_empty() && !self.watch.covers(ends) {
+            return Route::NotWatched;
         }
         let found = if is_syn && segment.flags.has(TcpFlags::ACK) {
             lives.iter().rev().copied().find(|&index| {
@@ -238,10 +259,17 @@ impl Connections {
             if let Some(connection) = &mut self.places[index as usize] {
                 connection.also_uses(segment.path);
             }
-            return Some(index);
+            return Route::To(index);
+        }
+        if !self.watch.covers(ends) {
+            return Route::NotWatched; // any more: the local addresses may change
         }
         let begins = is_syn || (!segment.payload.is_empty() && !segment.flags.has(TcpFlags::RST));
-        begins.then(|| self.open(key, client, segment))
+        if !begins {
+            return Route::Nowhere;
+        }
+        let client = self.watch.client(ends);
+        Route::To(self.open(key, client, segment))
     }
 
     fn open(&mut self, key: FlowKey, client: Option<usize>, segment: &Segment<'_>) -> u32 {
@@ -259,7 +287,8 @@ impl Connections {
         let alone = self.table.get(&key).is_none_or(|lives| lives.is_empty());
         let mut connection = Connection::new(id, key.0, segment.path, client, alone, &self.limits);
         connection.last_seen = self.now;
-        self.memory += connection.memory();
+        connection.counted = connection.memory();
+        self.memory += connection.counted;
         let index = match self.vacant.pop() {
             Some(index) => {
                 self.places[index as usize] = Some(Box::new(connection));
@@ -326,16 +355,17 @@ impl Connections {
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
         };
-        let before = connection.memory();
+        let before = connection.counted;
         connection.expire(self.now, &mut sink);
-        self.memory = (self.memory + connection.memory()).saturating_sub(before);
+        connection.counted = connection.memory();
+        self.memory = (self.memory + connection.counted).saturating_sub(before);
     }
 
     fn remove(&mut self, index: u32, ending: Ending) {
         let Some(mut connection) = self.places[index as usize].take() else {
             return;
         };
-        self.memory = self.memory.saturating_sub(connection.memory());
+        self.memory = self.memory.saturating_sub(connection.counted);
         let mut sink = Sink {
             events: &mut self.events,
             account: &mut self.account,

@@ -130,7 +130,9 @@ impl Dialogue {
             return;
         }
         let lane = &mut self.lanes[direction];
-        lane.note_receipt(chunk);
+        if self.client != Some(direction) {
+            lane.note_receipt(chunk);
+        }
         if lane.paused.is_some() {
             if !lane.pause(chunk) {
                 self.become_opaque(Found::Other, sink);
@@ -539,7 +541,8 @@ impl Dialogue {
         if head.is_interim() {
             self.found = Found::Http;
             let lane = &self.lanes[direction];
-            let (offset, received) = (lane.first.offset, lane.received_before(lane.first.offset));
+            let offset = lane.first.offset;
+            let received = || lane.received_before(offset);
             if self.pairing.choose(offset, received, sink).is_some() {
                 self.interim.push(head.status());
             }
@@ -572,7 +575,8 @@ impl Dialogue {
         sink.account.count(Counter::Responses);
         self.answers_unfinished_head(1 - direction, sink);
         let first = self.lanes[direction].first;
-        let received = self.lanes[direction].received_before(first.offset);
+        let lane = &self.lanes[direction];
+        let received = || lane.received_before(first.offset);
         let id = self.pairing.choose(first.offset, received, sink);
         let method = self.pairing.begin_answer(id, sink);
         let (length, doubts) = framing::of_response(&head, method.and_then(Method::name));

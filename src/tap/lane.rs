@@ -48,7 +48,7 @@ pub(super) struct Lane {
     pub(super) given: u64,
     /// Where a retransmission differed from what it repeats.
     doubtful: Option<Range<u64>>,
-    /// Where in this stream its sender acknowledged more of the opposite one, and how much.
+    /// Where in this stream its sender acknowledged more of the opposite one, and how much; nobody asks for the client's.
     receipts: VecDeque<(u64, u64)>,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
     pub(super) midstream: bool,
@@ -79,7 +79,7 @@ pub(super) enum Probed {
 }
 
 /// How many advances of the acknowledgement are remembered; only the latest few are ever asked for.
-const MAX_RECEIPTS: usize = 32;
+const MAX_RECEIPTS: usize = 8;
 
 /// Bytes that wait for the answer to CONNECT or Upgrade; more of them is no handshake.
 const MAX_PAUSED: usize = 256 << 10;

@@ -67,15 +67,12 @@ enum Progress {
     Done,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one box for each response would cost more than the space"
-)]
 enum Answer {
     Awaited,
     /// Found, and being read.
     Reading,
-    Read(Response),
+    /// It waits for its request, or for an earlier one.
+    Read(Box<Response>),
     /// The capture lacks it.
     Lost,
 }
@@ -178,7 +175,7 @@ impl Pairing {
     pub(super) fn choose(
         &mut self,
         offset: u64,
-        received: u64,
+        received: impl FnOnce() -> u64,
         sink: &mut Sink<'_>,
     ) -> Option<ExchangeId> {
         let front = self.queue.iter().position(Pending::awaits_answer)?;
@@ -190,6 +187,7 @@ impl Pairing {
         let exact = self.queue.iter().position(matches)?;
         // A request that was lost before this one, but sent together with it, is answered first. It was sent earlier when
         // the server had received it before it wrote what the client has acknowledged here.
+        let received = received();
         let proved = self
             .queue
             .range(front..=exact)
@@ -237,9 +235,17 @@ impl Pairing {
         response: Response,
         sink: &mut Sink<'_>,
     ) {
-        if let Some(index) = self.place_of(id) {
-            self.held += size(&response);
-            self.set_answer(index, Answer::Read(response));
+        match self.place_of(id) {
+            // As usual: the oldest request, read and handed out. Nothing has to wait for anything.
+            Some(0) if self.is_front_answerable() => {
+                self.leave_front();
+                sink.events.push_back(Event::Response { id, response });
+            }
+            Some(index) => {
+                self.held += size(&response);
+                self.set_answer(index, Answer::Read(Box::new(response)));
+            }
+            None => {}
         }
         self.flush(sink);
     }
@@ -316,6 +322,21 @@ impl Pairing {
         pending.answer = answer;
     }
 
+    /// Whether the oldest request was handed out and its answer is being read.
+    fn is_front_answerable(&self) -> bool {
+        self.queue.front().is_some_and(|front| {
+            let (progress, answer) = (&front.progress, &front.answer);
+            matches!((progress, answer), (Progress::Done, Answer::Reading))
+        })
+    }
+
+    /// Forgets the oldest request, of which nothing is held.
+    fn leave_front(&mut self) {
+        if let Some(front) = self.queue.pop_front() {
+            self.tentative -= usize::from(front.tentative);
+        }
+    }
+
     /// Hands out, in the order of the requests, what is over.
     fn flush(&mut self, sink: &mut Sink<'_>) {
         while let Some(front) = self.queue.front() {
@@ -340,6 +361,7 @@ impl Pairing {
                 (Progress::Held(_), _) => sink.account.drop(Reason::RequestUnconfirmed),
                 (_, Answer::Read(response)) => {
                     self.held -= size(&response);
+                    let response = *response;
                     sink.events.push_back(Event::Response { id, response });
                 }
                 _ => sink.events.push_back(Event::Unanswered { id }),
