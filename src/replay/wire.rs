@@ -1,14 +1,17 @@
 //! The `wire` sender: captured bytes on plain TCP, answers read by the parser that reads captured answers.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
@@ -219,9 +222,24 @@ impl Connection {
         self.reader.limit_body(self.shared.config.max_answer);
     }
 
+    /// Reads what is there, or fails with [`io::ErrorKind::WouldBlock`].
+    ///
+    /// `try_read` would leave the runtime thinking that there is more after a read that took everything, and the kernel
+    /// would be asked once more for each answer; `poll_read` knows better.
+    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        let mut filled = ReadBuf::new(scratch);
+        let read = poll_fn(|context| Pin::new(&mut self.stream).poll_read(context, &mut filled));
+        // Without the runtime's budget: whoever calls this waits for readiness, and yields, by itself.
+        let read = pin!(tokio::task::unconstrained(read));
+        match read.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(filled.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Whether the target has neither closed it nor sent bytes that nobody asked for, as far as the runtime has heard.
     fn is_quiet(&self) -> bool {
-        // After an answer the runtime still thinks that there is more to read: this is where the kernel is asked, once.
         match self.stream.try_read(&mut [0]) {
             Ok(_) => false,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
@@ -396,7 +414,7 @@ impl Exchange<'_> {
     fn read(&mut self, scratch: &mut [u8]) -> Result<Reading, Failure> {
         // Not for ever: an answer without end must meet its deadline, and others want their turn.
         for _ in 0..READS_AT_A_TIME {
-            let received = match self.connection.stream.try_read(scratch) {
+            let received = match self.connection.read(scratch) {
                 Ok(0) => Some(self.end(true)?),
                 Ok(len) => {
                     self.answer_began.get_or_insert_with(Instant::now);
