@@ -53,10 +53,6 @@ enum Found {
 }
 
 /// An answer being read.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one box for each response would cost more than the space"
-)]
 enum Answer {
     Interim,
     Final {

@@ -55,10 +55,6 @@ struct Pending {
     answer: Answer,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one box for each request would cost more than the space"
-)]
 enum Progress {
     Reading(Unfinished),
     /// Not yet believed.
