@@ -329,7 +329,7 @@ named_enum! {
         Version1Unanswered = "version_1_unanswered",
         /// Version 1's answer was not captured whole.
         Version1Incomplete = "version_1_incomplete",
-        /// Version 1's answer can be read in more than one way.
+        /// The request or version 1's answer can be read in more than one way.
         Version1Ambiguous = "version_1_ambiguous",
         /// Nothing was heard of version 1's answer in time.
         Version1NotSeen = "version_1_not_seen",

@@ -1,5 +1,6 @@
 //! Wires the stages of each verb together: the one place that knows them all.
 
+pub mod compare;
 pub mod convert;
 mod guard;
 pub mod inject;
@@ -10,6 +11,7 @@ pub mod lookahead;
 pub mod losses;
 pub mod middleware;
 pub mod mirror;
+mod outlets;
 pub mod playlist;
 pub mod record;
 pub mod replay;
@@ -19,7 +21,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -31,12 +33,14 @@ use self::signals::StopSignals;
 use crate::account::{Account, Reason};
 use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
+use crate::cli::replay::FailOn;
 use crate::cli::{Config, Job, LogFormat, Logging};
 use crate::exchange::{Exchange, Request};
+use crate::judge::{Completeness, Decision, Verdict};
 use crate::progress::Screen;
 use crate::record::rfc3339;
 use crate::record::{RecordError, Writer};
-use crate::replay::{Feeder, Snapshot};
+use crate::replay::Snapshot;
 use crate::report::{self, TargetSummary};
 use crate::time::Timestamp;
 use crate::traffic::{Choice, Traffic};
@@ -50,8 +54,42 @@ pub struct Finished {
     pub targets: Vec<TargetSummary>,
     /// Whether the account was printed already, as part of the data.
     pub printed: bool,
+    /// What came of comparing, if that was done.
+    pub compared: Option<Compared>,
     /// Whether it ended well; what was done before an error is in the account all the same.
     pub outcome: anyhow::Result<()>,
+}
+
+/// What came of comparing the answers.
+pub struct Compared {
+    /// The results.
+    pub comparing: compare::Comparing,
+    /// How much of the traffic they rest on.
+    pub completeness: Completeness,
+}
+
+impl Compared {
+    /// What the judge says.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.comparing.verdict(&self.completeness)
+    }
+
+    /// The same for a person, with examples.
+    #[must_use]
+    pub fn text(&self) -> String {
+        report::verdict(&self.verdict(), |endpoint, field, kind| {
+            self.comparing.shown(endpoint, field, kind)
+        })
+    }
+}
+
+impl std::fmt::Debug for Compared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compared")
+            .field("completeness", &self.completeness)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Does what `config` says; the account is printed, errors are told to the user.
@@ -64,10 +102,38 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
         Job::Inject(job) => return exit_code(inject::run(job)),
         Job::Demo(job) => return exit_code(crate::demo::run(job)),
         Job::Record(job) => record::run(&job, screen),
-        Job::Replay(job) => replay::run(job, screen),
+        Job::Replay(job) => return run_replay(job, screen, &logging),
         Job::Convert(job) => convert::run(job, screen),
     };
     exit_code(finished.and_then(|finished| conclude(finished, &logging)))
+}
+
+/// Runs `replay`, which may end with a verdict as its exit code.
+fn run_replay(job: crate::cli::replay::Job, screen: &Screen, logging: &Logging) -> ExitCode {
+    let (junit, fail_on) = (job.junit.clone(), job.fail_on);
+    let finished = match replay::run(job, screen) {
+        Ok(finished) => finished,
+        Err(error) => return exit_code(Err(error)),
+    };
+    let verdict = finished.compared.as_ref().map(Compared::verdict);
+    let mut outcome = conclude(finished, logging);
+    let Some(verdict) = verdict else {
+        return exit_code(outcome);
+    };
+    if let Some(path) = junit {
+        let report = report::junit(&verdict, fail_on == Some(FailOn::Continue));
+        let written = std::fs::write(&path, report)
+            .with_context(|| format!("--junit: cannot write {}", path.display()));
+        outcome = outcome.and(written);
+    }
+    if outcome.is_err() {
+        return exit_code(outcome);
+    }
+    match (verdict.verdict, fail_on) {
+        (Decision::Reject, Some(_)) => ExitCode::from(3),
+        (Decision::Continue, Some(FailOn::Continue)) => ExitCode::from(4),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Prints the account, holds it to its laws, and answers how it went.
@@ -76,13 +142,17 @@ fn conclude(finished: Finished, logging: &Logging) -> anyhow::Result<()> {
         account,
         targets,
         printed,
+        compared,
         outcome,
     } = finished;
     // Nobody may be reading any more.
     match logging.log_format {
         _ if printed => {}
         LogFormat::Text => {
-            let text = report::account(&account, &targets);
+            let mut text = report::account(&account, &targets);
+            if let Some(compared) = &compared {
+                text += &compared.text();
+            }
             let _ = io::stderr().write_all(text.as_bytes());
         }
         LogFormat::Json => {
@@ -91,6 +161,7 @@ fn conclude(finished: Finished, logging: &Logging) -> anyhow::Result<()> {
                 "level": "INFO",
                 "message": "the account",
                 "account": report::account_json(&account, &targets),
+                "verdict": compared.as_ref().map(Compared::verdict),
             });
             let _ = writeln!(io::stderr(), "{line}");
         }
@@ -218,34 +289,6 @@ fn route(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, targets
             Some(reason) => (target, Err(reason)),
         })
         .collect()
-}
-
-/// Offers `request` along its routes, to leave when it is due.
-fn offer_due(
-    request: &Arc<Request>,
-    routes: Routes,
-    due: Instant,
-    pipelined: bool,
-    feeders: &mut [Feeder],
-) {
-    for (target, route) in routes {
-        match route {
-            Ok(request) => feeders[target].offer_due(request, due, pipelined),
-            Err(reason) => feeders[target].skip(Arc::clone(request), reason),
-        }
-    }
-}
-
-/// Offers `request`, which version 1 answered with `status`, to leave now, to every engine that it is for.
-fn offer(
-    request: &Arc<Request>,
-    status: Option<u16>,
-    pipelined: bool,
-    traffic: &Traffic,
-    feeders: &mut [Feeder],
-) {
-    let routes = route(request, status, traffic, feeders.len());
-    offer_due(request, routes, Instant::now(), pipelined, feeders);
 }
 
 /// Writes `exchange`, if it is chosen.

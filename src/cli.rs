@@ -184,7 +184,7 @@ pub fn command() -> clap::Command {
     max_term_width = 110,
     styles = STYLES,
     after_help = "Every flag can be given as an environment variable: SHADOWTAP_PORT for --port; an empty one counts as none.\n\
-                  Exit codes: 0 done, 1 failed while running, 2 wrong usage. Data goes to standard output, logs to standard error.\n\
+                  Exit codes: 0 done, 1 failed while running, 2 wrong usage; replay --fail-on: 3 rejected, 4 undecided. Data goes to standard output, logs to standard error.\n\
                   'shadowtap VERB --help' shows a verb's flags and examples; 'shadowtap demo' shows the whole thing at work."
 )]
 struct Cli {

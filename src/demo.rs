@@ -4,33 +4,31 @@
 //! `shadowtap mirror` runs it captures that live and sends it to version 2. Nothing in it is simulated, and every
 //! number that is printed was measured.
 
-mod compare;
 mod namespace;
 pub mod sample;
 mod traffic;
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use crossbeam_channel::{Receiver, unbounded};
 use tokio::sync::oneshot;
 
-use self::compare::Comparison;
 use self::sample::{Sample, SampleConfig};
 use crate::account::{Account, Counter, Stage};
 use crate::admin::Readiness;
 use crate::app::Finished;
-use crate::app::mirror::{Latches, Mirror, Observation, Observer};
+use crate::app::compare::Settings;
+use crate::app::mirror::{Latches, Mirror};
 use crate::capture::live::{DEFAULT_BUFFER, DEFAULT_SNAPLEN, Live, LiveConfig, LiveError};
 use crate::cli::demo::Job;
 use crate::cli::mirror;
-use crate::exchange::Event;
+use crate::cli::options::CompareJob;
+use crate::judge::{Decision, Standing};
 use crate::metrics::Metrics;
-use crate::replay::{Replay, ReplayConfig, Target};
+use crate::replay::{ReplayConfig, Target};
 use crate::report;
 use crate::tap::{TapConfig, Watch, WatchedEnd};
 
@@ -80,11 +78,20 @@ fn find_a_place() -> anyhow::Result<Place> {
 
 async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
     let first = start_version("v1", false, Duration::ZERO).await?;
-    let second = start_version("v2", true, SLOW).await?;
+    let slow = if job.equal { Duration::ZERO } else { SLOW };
+    let second = start_version("v2", !job.equal, slow).await?;
+    // It is measured as version 2 is, so that what the machine itself does to latencies does not count against version 2.
+    let control = start_version("v1", false, Duration::ZERO).await?;
     say!("shadowtap demo: two versions of a small shop, real traffic, live capture\n");
     say!("  version 1   http://{first}");
+    let told = if job.equal {
+        "does the same as version 1"
+    } else {
+        "adds up POST /orders wrongly, GET /search is slow"
+    };
+    say!("  version 2   http://{second}   {told}; shadowtap is not told");
     say!(
-        "  version 2   http://{second}   adds up POST /orders wrongly, GET /search is slow; shadowtap is not told"
+        "  control     http://{control}   a second copy of version 1, to tell noise from differences"
     );
     say!(
         "  capture     interface {LOOPBACK}, {}\n",
@@ -97,7 +104,11 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         address: Some(first.ip()),
         port: first.port(),
     }];
-    let target: Target = format!("http://{second}").parse()?;
+    let names = [second, control].map(|address| format!("http://{address}"));
+    let targets = names
+        .iter()
+        .map(|name| Ok(ReplayConfig::live(name.parse::<Target>()?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let mirror_job = mirror::Job {
         live: live_config(ends.clone()),
         tap: TapConfig {
@@ -106,20 +117,17 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         },
         traffic: crate::traffic::Traffic::default(),
         middleware: None,
-        targets: vec![ReplayConfig::live(target)],
+        targets,
+        compare: Some(CompareJob {
+            settings: Settings::default(),
+            has_control: true,
+        }),
         grace: GRACE,
         admin: None,
     };
-    let (metrics, _registry) = Metrics::new(&[format!("http://{second}")]);
-    let (observer, seen) = observer();
+    let (metrics, _registry) = Metrics::new(&names);
     let latches = Latches::new(&mut Readiness::default(), mirror_job.targets.len());
-    let mirror = Mirror::start(&mirror_job, &metrics, latches, &observer).await?;
-    drop(observer);
-    let (compared, comparison) = oneshot::channel();
-    thread::Builder::new()
-        .name("compare".to_owned())
-        .spawn(move || compared.send(compare_all(&seen)))
-        .context("starting a thread")?;
+    let mirror = Mirror::start(&mirror_job, &metrics, latches).await?;
 
     let began = Instant::now();
     let sent = traffic::drive(first, job.requests)
@@ -133,23 +141,25 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         report::latency(took)
     );
     let deadline = Instant::now() + GRACE;
-    while settled(&mirror.account(&metrics)) < u64::from(sent.requests) && Instant::now() < deadline
+    // Each goes to version 2 and to the control.
+    while settled(&mirror.account(&metrics)) < 2 * u64::from(sent.requests)
+        && Instant::now() < deadline
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let finished = tokio::task::spawn_blocking(move || mirror.stop(GRACE))
         .await
         .context("stopping the mirror")?;
-    let comparison = comparison.await.context("comparing the answers")?;
-    conclude(u64::from(sent.requests), &comparison, finished)
+    conclude(u64::from(sent.requests), job.equal, finished)
 }
 
 /// Prints what came of it.
-fn conclude(sent: u64, comparison: &Comparison, finished: Finished) -> anyhow::Result<()> {
-    say!(
-        "Version 2's answers against version 1's\n\n{}",
-        comparison.table()
-    );
+fn conclude(sent: u64, is_equal: bool, finished: Finished) -> anyhow::Result<()> {
+    let Some(compared) = &finished.compared else {
+        bail!("nothing was compared");
+    };
+    let verdict = compared.verdict();
+    say!("{}", compared.text());
     say!(
         "{}",
         report::account(&finished.account, &finished.targets).trim_end()
@@ -160,18 +170,45 @@ fn conclude(sent: u64, comparison: &Comparison, finished: Finished) -> anyhow::R
         .check()
         .context("this is a bug in shadowtap")?;
     let seen = finished.account.get(Counter::RequestsWhole);
-    let answered = finished.account.get(Counter::ReplaysAnswered);
-    let compared = comparison.compared();
-    if [seen, answered, compared] != [sent; 3] {
+    let answered = finished
+        .targets
+        .first()
+        .map_or(0, |target| target.account.get(Counter::ReplaysAnswered));
+    let judged = finished.account.get(Counter::ComparesJudged);
+    if [seen, answered, judged] != [sent; 3] {
         bail!(
             "of {sent} requests that version 1 answered, {seen} were captured, {answered} answered by version 2 and \
-             {compared} compared; the account above says where the others went"
+             {judged} compared; the account above says where the others went"
         );
     }
     say!(
         "\n{} requests sent, captured, mirrored and compared: nothing lost.",
         report::grouped(sent)
     );
+    let expected = if is_equal {
+        Decision::Promote
+    } else {
+        Decision::Reject
+    };
+    let worse: Vec<&str> = verdict
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.standing == Standing::Worse)
+        .map(|endpoint| &*endpoint.endpoint)
+        .collect();
+    say!(
+        "The verdict is {}{}.",
+        verdict.verdict,
+        match worse.as_slice() {
+            [] => String::new(),
+            worse => format!(", for {}", worse.join(" and ")),
+        }
+    );
+    if verdict.verdict != expected {
+        say!(
+            "It should be {expected}: more requests decide it (--requests), and a busy machine makes latencies uneven."
+        );
+    }
     Ok(())
 }
 
@@ -221,36 +258,6 @@ fn live_config(ends: Vec<WatchedEnd>) -> LiveConfig {
         buffer: DEFAULT_BUFFER,
         snaplen: DEFAULT_SNAPLEN,
     }
-}
-
-/// What the mirror's threads hand to the comparison.
-enum Seen {
-    Captured(Box<Event>),
-    Replayed(Box<Replay>),
-}
-
-fn observer() -> (Observer, Receiver<Seen>) {
-    let (send, seen) = unbounded();
-    let observer = Arc::new(move |observation: Observation<'_>| {
-        let seen = match observation {
-            Observation::Captured(event) => Seen::Captured(Box::new(event.clone())),
-            Observation::Replayed(replay) => Seen::Replayed(Box::new(replay.clone())),
-        };
-        // The comparison ends last.
-        let _ = send.send(seen);
-    });
-    (observer, seen)
-}
-
-fn compare_all(seen: &Receiver<Seen>) -> Comparison {
-    let mut comparison = Comparison::default();
-    for seen in seen {
-        match seen {
-            Seen::Captured(event) => comparison.captured(&event),
-            Seen::Replayed(replay) => comparison.replayed(&replay),
-        }
-    }
-    comparison
 }
 
 /// Replays that were answered or given up.

@@ -27,6 +27,7 @@ mod outcome;
 mod outgoing;
 mod reqwest;
 mod resolver;
+mod round_trip;
 mod schedule;
 mod shared;
 mod target;

@@ -1,11 +1,16 @@
 //! What a person reads at the end: the account, and the table of exchanges.
 
+mod comparison;
+mod junit;
+
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+pub use self::comparison::{Shown, verdict};
+pub use self::junit::junit;
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::exchange::{Completeness, Exchange};
 use crate::metrics::{STATUS_CLASSES, status_class};
@@ -126,6 +131,13 @@ pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
             "recorded",
             get(RecordsWritten),
             format!("of {}", grouped(get(RecordsOffered))),
+        );
+    }
+    if get(ComparesOffered) > 0 {
+        line(
+            "judged",
+            get(ComparesJudged),
+            format!("of {}", grouped(get(ComparesOffered))),
         );
     }
     if get(Messages) > 0 {

@@ -2,6 +2,8 @@
 
 // The program while it runs: the admin server, and what signals do.
 mod admin;
+// A recording in, a verdict out: comparing and judging through the program.
+mod compare;
 // Captures with the truth about what is in them: every exchange found, none invented, every field right.
 mod conformance;
 // The command line as a user meets it: exit codes, what errors say, which way output goes.

@@ -106,6 +106,7 @@ fn finish(
         account,
         targets: Vec::new(),
         printed: false,
+        compared: None,
         outcome: outcome.and(written.map_err(anyhow::Error::from)),
     })
 }

@@ -90,6 +90,7 @@ fn show(
         targets: Vec::new(),
         outcome,
         printed: output == Output::Table,
+        compared: None,
     })
 }
 

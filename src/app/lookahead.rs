@@ -7,12 +7,14 @@ use ahash::AHashMap;
 
 use super::input::Input;
 use super::mirror::{Observation, Observer};
-use crate::exchange::{ConnectionId, Event, ExchangeId, Pipelines, Request};
+use crate::exchange::{ConnectionId, Event, ExchangeId, Pipelines, Request, Response};
 
 /// What is replayed, and what version 1 answered to it, if that is known.
 pub enum Ahead {
     /// A request, the status of its answer, and whether it was pipelined.
     Request(Arc<Request>, Option<u16>, bool),
+    /// Version 1's answer to a request that came before, or that none will come; only for who asked for it.
+    Answer(ExchangeId, Option<Box<Response>>),
     /// A connection has ended.
     Closed(ConnectionId),
 }
@@ -23,6 +25,7 @@ pub enum Ahead {
 /// known yet; `left` is how many events have left the queue.
 pub struct Lookahead {
     answers: bool,
+    hands_on: bool,
     /// Who else looks at what is read.
     observer: Option<Observer>,
     pipelines: Pipelines,
@@ -33,11 +36,13 @@ pub struct Lookahead {
 }
 
 impl Lookahead {
-    /// For `input`. With `answers`, requests wait for theirs; without, they leave as they come.
+    /// For `input`. With `answers`, requests wait for theirs; without, they leave as they come. With `hands_on`, the answers
+    /// leave too.
     #[must_use]
-    pub fn new(input: &Input, answers: bool, observer: Option<Observer>) -> Self {
+    pub fn new(input: &Input, answers: bool, hands_on: bool, observer: Option<Observer>) -> Self {
         Self {
             answers,
+            hands_on,
             observer,
             pipelines: if input.has_recordings() {
                 Pipelines::of_recordings()
@@ -105,9 +110,16 @@ impl Lookahead {
                 {
                     *status = Some(response.head.status());
                 }
+                if self.hands_on {
+                    self.queue
+                        .push_back(Ahead::Answer(id, Some(Box::new(response))));
+                }
             }
             Event::Unanswered { id } => {
                 self.waiting.remove(&id);
+                if self.hands_on {
+                    self.queue.push_back(Ahead::Answer(id, None));
+                }
             }
             Event::Closed { connection } => self.queue.push_back(Ahead::Closed(connection)),
             Event::Orphan { .. } => {}

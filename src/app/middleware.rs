@@ -11,14 +11,16 @@ use anyhow::{Context as _, anyhow};
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
+use super::compare::Comparing;
 use super::mirror::{Observation, Observer};
+use super::outlets::Outlets;
 use crate::account::{Account, Counter};
 use crate::exchange::{
     Completeness, ConnectionId, Doubts, Endpoints, Event, ExchangeId, Request, Response,
 };
 use crate::middleware::{Command, Inlet, Middleware, Outlet, Patience, Returned};
 use crate::record::gor::{self, Kind, Record};
-use crate::replay::{EngineHandle, Feeder, Outcome};
+use crate::replay::{EngineHandle, Outcome};
 use crate::time::Timestamp;
 use crate::traffic::Traffic;
 
@@ -229,12 +231,12 @@ fn request(record: &Record, origin: Option<Origin>, made: &mut u64) -> Option<Re
 
 impl Passed {
     /// Offers it to every engine as `traffic` has it.
-    pub(super) fn offer(self, traffic: &Traffic, feeders: &mut [Feeder]) {
+    pub(super) fn offer(self, traffic: &Traffic, outlets: &mut Outlets) {
         match self {
             Self::Request(request, status, pipelined) => {
-                super::offer(&request, status, pipelined, traffic, feeders);
+                outlets.offer(&request, status, pipelined, traffic);
             }
-            Self::Closed(connection) => feeders.iter_mut().for_each(|it| it.closed(connection)),
+            Self::Closed(connection) => outlets.closed(connection),
         }
     }
 }
@@ -242,25 +244,30 @@ impl Passed {
 /// Where the requests of an input go.
 pub(super) enum Way {
     /// To the engines.
-    Straight(Vec<Feeder>, Box<Traffic>),
-    /// Into the middleware.
-    Through(Bridge),
+    Straight(Box<Outlets>, Box<Traffic>),
+    /// Into the middleware; whoever compares hears of them before version 1's answers.
+    Through(Bridge, Option<Comparing>),
 }
 
 impl Way {
     /// Sends something on its way.
     pub(super) fn pass(&mut self, passed: Passed) {
         match (self, passed) {
-            (Self::Straight(feeders, traffic), passed) => passed.offer(traffic, feeders),
-            (Self::Through(bridge), Passed::Request(it, status, _)) => bridge.request(&it, status),
-            (Self::Through(bridge), Passed::Closed(connection)) => bridge.closed(connection),
+            (Self::Straight(outlets, traffic), passed) => passed.offer(traffic, outlets),
+            (Self::Through(bridge, comparing), Passed::Request(it, status, _)) => {
+                if let Some(comparing) = comparing {
+                    comparing.expect(&it);
+                }
+                bridge.request(&it, status);
+            }
+            (Self::Through(bridge, _), Passed::Closed(connection)) => bridge.closed(connection),
         }
     }
 
     /// Hands over what is staged.
     pub(super) fn flush(&mut self) {
-        if let Self::Straight(feeders, _) = self {
-            feeders.iter_mut().for_each(Feeder::flush);
+        if let Self::Straight(outlets, _) = self {
+            outlets.flush();
         }
     }
 }

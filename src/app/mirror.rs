@@ -8,24 +8,28 @@ use anyhow::Context as _;
 use crossbeam_channel::Receiver;
 use prometheus_client::registry::Registry;
 
+use super::compare::{Comparer, Comparing, completeness};
 use super::guard::{self, Guards};
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
 use super::losses::LossWatch;
 use super::middleware::{self, Passage, Passed, Way};
+use super::outlets::Outlets;
 use super::signals::StopSignals;
-use super::{Finished, runtime, target_summary};
+use super::{Compared, Finished, runtime, target_summary};
 use crate::account::Account;
 use crate::admin::{Latch, Readiness};
 use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
+use crate::cli::options::CompareJob;
 use crate::exchange::{Event, Pipelines};
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Feeder, Host, Outcome, Replay, ReplayConfig, Scheme};
+use crate::replay::{Engine, EngineHandle, Host, Outcome, Replay, ReplayConfig, Scheme, WhenFull};
+use crate::report::TargetSummary;
 use crate::tap::Tap;
 
-/// What somebody who looks on while the program mirrors gets to see, on the threads where it happens.
+/// What somebody who looks on gets to see, on the threads where it happens.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
     /// What the capture found.
@@ -45,6 +49,9 @@ pub struct Mirror {
     passage: Option<Passage>,
     engines: Vec<(String, Engine)>,
     handles: Vec<EngineHandle>,
+    comparer: Option<Comparer>,
+    /// What the capture counts for each request in a batch that nobody took.
+    dropped: u64,
     guards: Arc<Guards>,
     /// Dropped when a target has resolved.
     resolving: Option<Latch>,
@@ -55,12 +62,7 @@ impl Mirror {
     ///
     /// # Errors
     /// When the capture does not open, or the targets' settings cannot be used.
-    pub async fn start(
-        job: &Job,
-        metrics: &Metrics,
-        readiness: Latches,
-        observer: &Observer,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(job: &Job, metrics: &Metrics, readiness: Latches) -> anyhow::Result<Self> {
         guard::refuse_own_addresses(&job.targets, &job.tap.watch)?;
         let live = Live::open(&job.live)?.without_capabilities();
         let (bridge, opened) = job
@@ -69,48 +71,47 @@ impl Mirror {
             .map(|command| middleware::open(command, Patience::None))
             .transpose()?
             .unzip();
-        let observer = &match &bridge {
-            Some(bridge) => bridge.observer(observer),
-            None => Arc::clone(observer),
+        let nobody: Observer = Arc::new(|_| {});
+        let observer = match &bridge {
+            Some(bridge) => bridge.observer(&nobody),
+            None => nobody,
         };
-        let mut engines = Vec::new();
-        for (config, metrics) in job.targets.iter().zip(metrics.targets()) {
-            let config = guarded(config);
-            let name = config.target.to_string();
-            let engine = start_engine(config, metrics.clone(), Arc::clone(observer))
-                .with_context(|| format!("--to {name}"))?;
-            engines.push((name, engine));
-        }
+        let comparer = start_comparer(job.compare.as_ref(), WhenFull::DropNewest)?;
+        let configs: Vec<_> = job.targets.iter().map(guarded).collect();
+        let engines = start_engines(&configs, metrics, &observer, comparer.as_ref())?;
         super::say_what_is_captured(&job.live, &live);
         let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
-        let configs: Vec<_> = job.targets.iter().map(guarded).collect();
         let guards = Guards::new(&configs, &handles, readiness.pauses, &job.tap.watch);
-        let mut feeders: Vec<Feeder> = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+        let mut outlets = outlets(&engines, comparer.as_ref(), bridge.is_none());
         let mut tap = Tap::new(job.tap.clone());
         tap.set_local(local_addresses().context("listing local addresses")?);
         let traffic = job.traffic.clone();
+        let comparing = comparer.as_ref().map(Comparer::comparing);
         let (way, passage) = match (bridge, opened) {
             (Some(bridge), Some(opened)) => {
                 let passage = opened.offer_to(move |passed| {
-                    passed.offer(&traffic, &mut feeders);
-                    feeders.iter_mut().for_each(Feeder::flush);
+                    passed.offer(&traffic, &mut outlets);
+                    outlets.flush();
                 })?;
-                (Way::Through(bridge), Some(passage))
+                (Way::Through(bridge, comparing.clone()), Some(passage))
             }
-            _ => (Way::Straight(feeders, Box::new(traffic)), None),
+            _ => (Way::Straight(Box::new(outlets), Box::new(traffic)), None),
         };
         let dropped = match passage {
-            Some(_) => WhenDropped::Middleware,
-            None if job.traffic.split => WhenDropped::Replays(1),
-            None => WhenDropped::Replays(engines.len() as u64),
+            None if !job.traffic.split => engines.len() as u64,
+            _ => 1,
         };
-        let (worker, stop) = live::start(live, tap, Packets::Passing, dropped, readiness.capture)?;
+        let when_dropped = match passage {
+            Some(_) => WhenDropped::Middleware,
+            None => WhenDropped::Replays(dropped),
+        };
+        let (worker, stop) =
+            live::start(live, tap, Packets::Passing, when_dropped, readiness.capture)?;
         let batches = worker.batches.clone();
-        let observer = Arc::clone(observer);
         let looker = Arc::clone(&guards);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, way, &looker, &observer))
+            .spawn(move || forward(&batches, way, &looker, &observer, comparing.as_ref()))
             .context("starting a thread")?;
         Ok(Self {
             worker,
@@ -119,6 +120,8 @@ impl Mirror {
             passage,
             engines,
             handles,
+            comparer,
+            dropped,
             guards,
             resolving: Some(readiness.target),
         })
@@ -134,6 +137,9 @@ impl Mirror {
             let snapshot = handle.snapshot();
             metrics.publish(&snapshot);
             account.merge(&snapshot.account);
+        }
+        if let Some(comparer) = &self.comparer {
+            account.merge(&comparer.comparing().account());
         }
         account
     }
@@ -171,16 +177,19 @@ impl Mirror {
             account.merge(&passed);
             outcome = outcome.and(ended);
         }
+        let captured = (account.clone(), self.dropped);
         let mut targets = Vec::new();
         for (name, engine) in self.engines {
             let snapshot = engine.drain(deadline.saturating_duration_since(Instant::now()));
             account.merge(&snapshot.account);
             targets.push(target_summary(name, snapshot));
         }
+        let compared = finish_comparing(self.comparer, &captured, &targets, &mut account);
         Finished {
             account,
             targets,
             printed: false,
+            compared,
             outcome,
         }
     }
@@ -238,8 +247,7 @@ async fn mirror(
     let mut readiness = Readiness::default();
     let latches = Latches::new(&mut readiness, job.targets.len());
     super::serve_admin(job.admin, registry, readiness).await?;
-    let nobody: Observer = Arc::new(|_| {});
-    let mut mirror = Mirror::start(&job, &metrics, latches, &nobody).await?;
+    let mut mirror = Mirror::start(&job, &metrics, latches).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);
     let mut losses = LossWatch::new();
@@ -273,29 +281,103 @@ async fn mirror(
     Ok(finished)
 }
 
-/// Starts the engine of one target; its outcomes go to the metrics and to `observer`.
-pub(super) fn start_engine(
-    config: ReplayConfig,
-    metrics: TargetMetrics,
-    observer: Observer,
-) -> anyhow::Result<Engine> {
-    let engine = Engine::start(config, move |replay| {
-        let (outcome, took) = match &replay.outcome {
-            Outcome::Answered(answer) => (
-                ReplayOutcome::Answered(answer.response.head.status()),
-                Some(answer.timings.total),
-            ),
-            Outcome::Failed(_) => (ReplayOutcome::Failed, None),
-            Outcome::Skipped(_) => (ReplayOutcome::Skipped, None),
-        };
-        metrics.replayed(outcome, took);
-        observer(Observation::Replayed(&replay));
-    })?;
-    Ok(engine)
+/// Starts to compare, if that is asked for.
+pub(super) fn start_comparer(
+    job: Option<&CompareJob>,
+    when_full: WhenFull,
+) -> anyhow::Result<Option<Comparer>> {
+    job.map(|job| Comparer::start(job.settings.clone(), job.has_control, when_full))
+        .transpose()
+}
+
+/// Starts the engines of all targets; their outcomes go to the metrics and to `observer`, those of the first target and of the
+/// control also to whoever compares.
+pub(super) fn start_engines(
+    configs: &[ReplayConfig],
+    metrics: &Metrics,
+    observer: &Observer,
+    comparer: Option<&Comparer>,
+) -> anyhow::Result<Vec<(String, Engine)>> {
+    let control = comparer
+        .filter(|comparer| comparer.has_control())
+        .map(|_| configs.len() - 1);
+    let mut engines = Vec::new();
+    for (index, (config, metrics)) in configs.iter().zip(metrics.targets()).enumerate() {
+        let name = config.target.to_string();
+        let is_control = control == Some(index);
+        let comparing = comparer
+            .filter(|_| index == 0 || is_control)
+            .map(Comparer::comparing);
+        let (metrics, observer) = (metrics.clone(), Arc::clone(observer));
+        let engine = Engine::start(config.clone(), move |replay| {
+            count(&metrics, &replay);
+            observer(Observation::Replayed(&replay));
+            match &comparing {
+                Some(comparing) if is_control => comparing.control(replay),
+                Some(comparing) => comparing.version2(replay),
+                None => {}
+            }
+        })
+        .with_context(|| {
+            let flag = if is_control { "--control" } else { "--to" };
+            format!("{flag} {name}")
+        })?;
+        engines.push((name, engine));
+    }
+    Ok(engines)
+}
+
+fn count(metrics: &TargetMetrics, replay: &Replay) {
+    let (outcome, took) = match &replay.outcome {
+        Outcome::Answered(answer) => (
+            ReplayOutcome::Answered(answer.response.head.status()),
+            Some(answer.timings.total),
+        ),
+        Outcome::Failed(_) => (ReplayOutcome::Failed, None),
+        Outcome::Skipped(_) => (ReplayOutcome::Skipped, None),
+    };
+    metrics.replayed(outcome, took);
+}
+
+/// The ways to all of them. Without `expects`, somebody else says which requests are awaited.
+pub(super) fn outlets(
+    engines: &[(String, Engine)],
+    comparer: Option<&Comparer>,
+    expects: bool,
+) -> Outlets {
+    let feeders = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+    let has_control = comparer.is_some_and(Comparer::has_control);
+    let comparing = comparer.filter(|_| expects).map(Comparer::comparing);
+    Outlets::new(feeders, has_control, comparing)
+}
+
+/// Compares what is left, and adds to the account what was compared. `captured` is the account without the replays, and how
+/// many of them it counts for a request in a batch that nobody took.
+pub(super) fn finish_comparing(
+    comparer: Option<Comparer>,
+    captured: &(Account, u64),
+    targets: &[TargetSummary],
+    account: &mut Account,
+) -> Option<Compared> {
+    let comparer = comparer?;
+    let comparing = comparer.finish();
+    let compared = comparing.account();
+    account.merge(&compared);
+    let judged = targets.first().map(|target| &target.account);
+    Some(Compared {
+        completeness: completeness(captured, judged, &compared),
+        comparing,
+    })
 }
 
 /// Sends what the capture found on its way, a batch at a time, until the capture ends.
-fn forward(batches: &Receiver<Batch>, mut way: Way, guards: &Guards, observer: &Observer) {
+fn forward(
+    batches: &Receiver<Batch>,
+    mut way: Way,
+    guards: &Guards,
+    observer: &Observer,
+    comparing: Option<&Comparing>,
+) {
     let mut pipelines = Pipelines::default();
     for batch in batches {
         for event in batch {
@@ -307,7 +389,17 @@ fn forward(batches: &Receiver<Batch>, mut way: Way, guards: &Guards, observer: &
                     way.pass(Passed::Request(request, None, pipelined));
                 }
                 Event::Closed { connection } => way.pass(Passed::Closed(connection)),
-                Event::Response { .. } | Event::Orphan { .. } | Event::Unanswered { .. } => {}
+                Event::Response { id, response } => {
+                    if let Some(comparing) = comparing {
+                        comparing.version1(id, Some(Box::new(response)));
+                    }
+                }
+                Event::Unanswered { id } => {
+                    if let Some(comparing) = comparing {
+                        comparing.version1(id, None);
+                    }
+                }
+                Event::Orphan { .. } => {}
             }
         }
         way.flush();

@@ -9,7 +9,7 @@ use super::input::{Input, RECORDED};
 use super::lookahead::{Ahead, Lookahead};
 use super::mirror::{Observation, Observer};
 use crate::account::Account;
-use crate::exchange::{ConnectionId, Event, ExchangeId, Request};
+use crate::exchange::{ConnectionId, Event, ExchangeId, Request, Response};
 use crate::tap::TapConfig;
 use crate::time::Timestamp;
 use crate::traffic::slice::{Place, Slice};
@@ -22,6 +22,8 @@ pub enum Played {
     Outside(Arc<Request>),
     /// A connection has ended.
     Closed(ConnectionId),
+    /// Version 1's answer to a request that came before, or that there is none; only for who asked for it.
+    Answer(ExchangeId, Option<Box<Response>>),
 }
 
 /// A request that is to be played.
@@ -54,6 +56,7 @@ pub struct Program {
 pub struct Playlist {
     program: Program,
     answers: bool,
+    hands_on: bool,
     input: Input,
     ahead: Lookahead,
     /// Who else looks at what is read.
@@ -76,21 +79,23 @@ pub struct Playlist {
 }
 
 impl Playlist {
-    /// Opens the files; with `answers`, requests come with the status of theirs.
+    /// Opens the files; with `answers`, requests come with the status of theirs. With `hands_on`, the answers come as well.
     ///
     /// # Errors
     /// The first that does not open, or cannot be read as what it is.
     pub fn open(
         program: Program,
         answers: bool,
+        hands_on: bool,
         observer: Option<Observer>,
     ) -> anyhow::Result<Self> {
         let input = Input::open(&program.files, program.tap.clone())?;
         Ok(Self {
-            ahead: Lookahead::new(&input, answers, observer.clone()),
+            ahead: Lookahead::new(&input, answers, hands_on, observer.clone()),
             input,
             program,
             answers,
+            hands_on,
             observer,
             open: BTreeSet::new(),
             ended: VecDeque::new(),
@@ -125,6 +130,10 @@ impl Playlist {
                             return Ok(Some(Played::Outside(request)));
                         }
                     }
+                }
+                Some(Ahead::Answer(id, response)) => {
+                    let id = ExchangeId(id.0 + self.shift.0);
+                    return Ok(Some(Played::Answer(id, response)));
                 }
                 Some(Ahead::Closed(connection)) if self.open.remove(&connection) => {
                     return Ok(Some(Played::Closed(self.renamed(connection))));
@@ -192,7 +201,7 @@ impl Playlist {
         self.shift.0 += self.greatest + 1;
         let shift = self.shift.0;
         let shifted = self.observer.clone().map(|next| shifted(next, shift));
-        self.ahead = Lookahead::new(&self.input, self.answers, shifted);
+        self.ahead = Lookahead::new(&self.input, self.answers, self.hands_on, shifted);
         self.shift.1 += last.since(first);
         self.span = None;
         self.greatest = 0;

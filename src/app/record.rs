@@ -119,6 +119,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
             account,
             targets: Vec::new(),
             printed: false,
+            compared: None,
             outcome: wrote.and(captured),
         }
     });

@@ -8,9 +8,11 @@ use anyhow::{Context as _, bail};
 use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::watch;
 
+use super::compare::{Comparer, Comparing};
 use super::losses::LossWatch;
 use super::middleware::{self, Bridge};
-use super::mirror::{Observer, start_engine};
+use super::mirror::{Observer, finish_comparing, outlets, start_comparer, start_engines};
+use super::outlets::Outlets;
 use super::playlist::{Played, Playlist};
 use super::signals::StopSignals;
 use super::{Finished, stop_at_once};
@@ -20,7 +22,7 @@ use crate::cli::replay::Job;
 use crate::metrics::Metrics;
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Feeder, Pacer, Schedule, TargetState};
+use crate::replay::{Engine, EngineHandle, Pacer, Schedule, TargetState, WhenFull};
 use crate::time::Timestamp;
 use crate::traffic::Traffic;
 
@@ -56,15 +58,10 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         None => nobody,
     };
     let watching = bridge.as_ref().map(|_| Arc::clone(&observer));
-    let knows_status = traffic.on_status().is_some();
-    let playlist = Playlist::open(job.program, knows_status, watching)?;
-    let mut engines = Vec::new();
-    for (config, metrics) in job.targets.into_iter().zip(metrics.targets()) {
-        let name = config.target.to_string();
-        let engine = start_engine(config, metrics.clone(), Arc::clone(&observer))
-            .with_context(|| format!("--to {name}"))?;
-        engines.push((name, engine));
-    }
+    let answers = traffic.on_status().is_some();
+    let playlist = Playlist::open(job.program, answers, job.compare.is_some(), watching)?;
+    let comparer = start_comparer(job.compare.as_ref(), WhenFull::Block)?;
+    let engines = start_engines(&job.targets, &metrics, &observer, comparer.as_ref())?;
     for (name, engine) in &engines {
         tokio::select! {
             resolved = resolve(name, engine) => resolved?,
@@ -74,21 +71,21 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     drop(resolving);
 
     let mut progress = Progress::files(screen, playlist.size());
-    let feeders: Vec<Feeder> = engines.iter().map(|(_, engine)| engine.feeder()).collect();
+    let straight = outlets(&engines, comparer.as_ref(), bridge.is_none());
     let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
     let inside = bridge.clone();
     let passage = match opened {
         Some(opened) => {
             let its = traffic.clone();
-            let mut feeders: Vec<Feeder> =
-                engines.iter().map(|(_, engine)| engine.feeder()).collect();
+            let mut outlets = outlets(&engines, comparer.as_ref(), false);
             Some(opened.offer_to(move |passed| {
-                passed.offer(&its, &mut feeders);
-                feeders.iter_mut().for_each(Feeder::flush);
+                passed.offer(&its, &mut outlets);
+                outlets.flush();
             })?)
         }
         None => None,
     };
+    let comparing = comparer.as_ref().map(Comparer::comparing);
     let (read, so_far) = watch::channel((Account::new(), 0));
     let (open, stopped) = bounded(0);
     let mut open = Some(open);
@@ -103,10 +100,11 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             };
             feed(
                 playlist,
-                feeders,
+                straight,
                 &traffic,
                 course,
                 bridge.as_ref(),
+                comparing.as_ref(),
                 &stopped,
                 &read,
             )
@@ -133,6 +131,9 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             metrics.publish(&snapshot);
             account.merge(&snapshot.account);
         }
+        if let Some(comparer) = &comparer {
+            account.merge(&comparer.comparing().account());
+        }
         metrics.publish(&account);
         losses.look(&account);
         if progress.is_due() {
@@ -158,6 +159,7 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             account.merge(&passed);
             outcome = outcome.and(ended);
         }
+        let captured = (account.clone(), 1);
         let mut targets = Vec::new();
         for (name, engine) in engines {
             let snapshot = match grace {
@@ -167,11 +169,13 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             account.merge(&snapshot.account);
             targets.push(super::target_summary(name, snapshot));
         }
+        let compared = finish_comparing(comparer, &captured, &targets, &mut account);
         let outcome = outcome.and_then(|()| answered_at_all(&account));
         Finished {
             account,
             targets,
             printed: false,
+            compared,
             outcome,
         }
     });
@@ -287,12 +291,17 @@ enum Ended {
 
 /// Offers every request of `playlist` to every engine as `traffic` has it, when it is due, until the end, until time is up,
 /// or until `stopped` closes.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything that the reading thread works with"
+)]
 fn feed(
     mut playlist: Playlist,
-    mut feeders: Vec<Feeder>,
+    mut outlets: Outlets,
     traffic: &Traffic,
     mut course: Course,
     bridge: Option<&Bridge>,
+    comparing: Option<&Comparing>,
     stopped: &Receiver<()>,
     publish: &watch::Sender<(Account, u64)>,
 ) -> (Account, Ended, anyhow::Result<()>) {
@@ -320,11 +329,16 @@ fn feed(
                             break;
                         }
                         Some(due) if is_stopped_before(stopped, due) => break,
-                        Some(_) => bridge.request(&request, next.status),
+                        Some(_) => {
+                            if let Some(comparing) = comparing {
+                                comparing.expect(&request);
+                            }
+                            bridge.request(&request, next.status);
+                        }
                     }
                     continue;
                 }
-                let routes = super::route(&request, next.status, traffic, feeders.len());
+                let routes = super::route(&request, next.status, traffic, outlets.targets());
                 let leaves = routes.iter().any(|(_, route)| route.is_ok());
                 let due = if leaves && request.completeness.is_whole() {
                     course.due(next.place)
@@ -335,20 +349,21 @@ fn feed(
                     ended = Ended::TimeIsUp;
                     break;
                 };
-                super::offer_due(&request, routes, due, next.pipelined, &mut feeders);
+                outlets.offer_due(&request, routes, due, next.pipelined);
             }
             Ok(Some(Played::Outside(request))) => {
                 outside += 1;
-                for feeder in &mut feeders {
-                    feeder.skip(Arc::clone(&request), Reason::OutsideSlice);
-                }
+                outlets.skip(&request, Reason::OutsideSlice);
             }
             Ok(Some(Played::Closed(connection))) => {
                 if let Some(bridge) = bridge {
                     bridge.closed(connection);
                 }
-                for feeder in &mut feeders {
-                    feeder.closed(connection);
+                outlets.closed(connection);
+            }
+            Ok(Some(Played::Answer(id, response))) => {
+                if let Some(comparing) = comparing {
+                    comparing.version1(id, response);
                 }
             }
             Ok(None) => break,
@@ -362,9 +377,7 @@ fn feed(
     if inside == 0 && outside > 0 {
         tracing::warn!("all {outside} requests lie before --from or behind --until");
     }
-    for feeder in &mut feeders {
-        feeder.flush();
-    }
+    outlets.flush();
     (playlist.finish(), ended, outcome)
 }
 

@@ -1,12 +1,13 @@
 //! `shadowtap demo`: the demonstration.
 
-use clap::Args;
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 /// Show the main job live on this machine: two versions of a sample application, real traffic, capture and mirroring.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap demo\n  \
-    shadowtap demo --requests 5000")]
+    shadowtap demo --requests 5000\n  \
+    shadowtap demo --equal")]
 pub struct Flags {
     /// How many requests the demonstration's clients send to version 1.
     #[arg(
@@ -17,6 +18,15 @@ pub struct Flags {
         env = "SHADOWTAP_REQUESTS"
     )]
     requests: u32,
+
+    /// Run a version 2 that is as good as version 1.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_EQUAL"
+    )]
+    equal: bool,
 }
 
 /// What `demo` is to do.
@@ -24,12 +34,15 @@ pub struct Flags {
 pub struct Job {
     /// How many requests are sent to version 1.
     pub requests: u32,
+    /// Whether version 2 is as good as version 1.
+    pub equal: bool,
 }
 
 impl Flags {
     pub(super) const fn into_job(self) -> Job {
         Job {
             requests: self.requests,
+            equal: self.equal,
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
+use super::options::{
+    CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
+};
 use super::{Wrong, values};
 use crate::capture::live::LiveConfig;
 use crate::middleware::Command;
@@ -19,7 +21,8 @@ use crate::traffic::Traffic;
     shadowtap mirror --port 8080 --to http://my-app-v2\n  \
     shadowtap mirror -i eth0 --port 10.0.0.5:8080 --to http://v2:8080 --admin 127.0.0.1:9100\n  \
     shadowtap mirror --port 80,8080 --to https://staging.example.com --host target\n  \
-    shadowtap mirror --port 80 --to http://v2 --safe-only --except path:/admin/** --percent 10")]
+    shadowtap mirror --port 80 --to http://v2 --safe-only --except path:/admin/** --percent 10\n  \
+    shadowtap mirror --port 80 --to http://v2 --control http://v1-b --ignore body.took --route /shops/{shop}")]
 pub struct Flags {
     /// The port that version 1 listens on, on this machine; several for several, ADDRESS:PORT for one address.
     #[arg(
@@ -58,6 +61,19 @@ pub struct Flags {
     )]
     middleware: Option<Command>,
 
+    /// Do not compare the answers: only send the requests.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_NO_COMPARE",
+        help_heading = "Compare"
+    )]
+    no_compare: bool,
+
+    #[command(flatten)]
+    compare: CompareFlags,
+
     #[command(flatten)]
     run: RunFlags,
 }
@@ -75,6 +91,8 @@ pub struct Job {
     pub middleware: Option<Command>,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
+    /// What is compared, if anything is.
+    pub compare: Option<CompareJob>,
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -84,12 +102,16 @@ pub struct Job {
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         let budgets = self.tap.budgets();
+        let traffic = self.select.into_live_traffic(&self.replay)?;
+        let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
+        let compare = self.compare.into_job(!self.no_compare, &mut targets)?;
         Ok(Job {
             live: self.live.into_config(self.port.clone())?,
             tap: self.tap.into_config(self.port),
-            traffic: self.select.into_live_traffic(&self.replay)?,
+            traffic,
             middleware: self.middleware,
-            targets: self.replay.into_configs(WhenFull::DropNewest, budgets)?,
+            targets,
+            compare,
             grace: self.run.grace,
             admin: self.run.admin,
         })

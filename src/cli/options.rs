@@ -1,6 +1,7 @@
 //! Groups of flags that several verbs share.
 
 mod capture;
+mod compare;
 mod replay;
 mod traffic;
 
@@ -13,6 +14,7 @@ use super::{Wrong, values};
 use crate::record::Format;
 
 pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
+pub use compare::{CompareFlags, CompareJob, RedactFlags};
 pub use replay::ReplayFlags;
 pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};
 

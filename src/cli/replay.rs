@@ -1,11 +1,14 @@
 //! `shadowtap replay`: files to a target.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use super::options::{FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags};
+use super::options::{
+    CompareFlags, CompareJob, FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
+};
 use super::{Wrong, values};
 use crate::app::playlist::Program;
 use crate::middleware::Command;
@@ -20,7 +23,8 @@ use crate::traffic::{Rate, Traffic};
     shadowtap replay monday.pcap.gz tuesday.gor --to http://v2:8080 --speed 2\n  \
     shadowtap replay - --to http://v2 --speed max # a capture on standard input\n  \
     shadowtap replay traffic.gor --to http://v2 --from 10m --until 20m --loop forever --duration 8h\n  \
-    shadowtap replay traffic.gor --to http://v2 --only path:/api/** --except status:5xx --rate 500/s")]
+    shadowtap replay traffic.gor --to http://v2 --only path:/api/** --except status:5xx --rate 500/s\n  \
+    shadowtap replay traffic.pcap --port 8080 --to http://v2 --speed max --compare --junit out.xml --fail-on reject")]
 pub struct Flags {
     #[command(flatten)]
     input: FileFlags,
@@ -103,6 +107,40 @@ pub struct Flags {
     #[command(flatten)]
     replay: ReplayFlags,
 
+    /// Compare the answers with version 1's in the files, and print the verdict.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_COMPARE",
+        help_heading = "Compare"
+    )]
+    compare: bool,
+
+    /// Write the verdict as a JUnit report, one test for each endpoint.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "compare",
+        env = "SHADOWTAP_JUNIT",
+        help_heading = "Compare"
+    )]
+    junit: Option<PathBuf>,
+
+    /// End with exit code 3 when version 2 is rejected; with 'continue', also with 4 when that is still open.
+    #[arg(
+        long,
+        value_name = "VERDICT",
+        value_enum,
+        requires = "compare",
+        env = "SHADOWTAP_FAIL_ON",
+        help_heading = "Compare"
+    )]
+    fail_on: Option<FailOn>,
+
+    #[command(flatten)]
+    compare_flags: CompareFlags,
+
     #[command(flatten)]
     tap: TapFlags,
 
@@ -137,6 +175,12 @@ pub struct Job {
     pub middleware: Option<Command>,
     /// Where each request goes; at least one.
     pub targets: Vec<ReplayConfig>,
+    /// What is compared, if anything is.
+    pub compare: Option<CompareJob>,
+    /// Where a report for CI goes.
+    pub junit: Option<PathBuf>,
+    /// Which verdicts are failures.
+    pub fail_on: Option<FailOn>,
     /// How long stopping before the end may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -164,6 +208,9 @@ impl Flags {
             ));
         }
         let budgets = self.tap.budgets();
+        let traffic = self.select.into_traffic(&self.replay)?;
+        let mut targets = self.replay.into_configs(WhenFull::Block, budgets)?;
+        let compare = self.compare_flags.into_job(self.compare, &mut targets)?;
         Ok(Job {
             program: Program {
                 files: self.input.files,
@@ -173,13 +220,25 @@ impl Flags {
             },
             schedule,
             duration: self.duration,
-            traffic: self.select.into_traffic(&self.replay)?,
+            traffic,
             middleware: self.middleware,
-            targets: self.replay.into_configs(WhenFull::Block, budgets)?,
+            targets,
+            compare,
+            junit: self.junit,
+            fail_on: self.fail_on,
             grace: self.run.grace,
             admin: self.run.admin,
         })
     }
+}
+
+/// Which verdicts are failures.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+pub enum FailOn {
+    /// Version 2 is rejected.
+    Reject,
+    /// Version 2 is rejected, or not promoted yet.
+    Continue,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -46,12 +46,27 @@ pub struct Answer {
 pub struct Timings {
     /// From when the request was due to its first byte written.
     pub lateness: Duration,
+    /// From the first byte written to the last byte written.
+    pub writing: Duration,
     /// From the first byte written to the first byte of the answer.
     pub first_byte: Duration,
     /// From the first byte written to the last byte of the answer.
     pub total: Duration,
     /// Whether the connection had carried a replay before.
     pub reused: bool,
+    /// The network's share in it: the round trip of the connection, where the system tells.
+    pub round_trip: Option<Duration>,
+}
+
+impl Timings {
+    /// What the target itself took: from the last byte of the request to the last byte of the answer, without the network's
+    /// share.
+    #[must_use]
+    pub fn service(&self) -> Duration {
+        self.total
+            .saturating_sub(self.writing)
+            .saturating_sub(self.round_trip.unwrap_or_default())
+    }
 }
 
 /// What an engine has done so far.

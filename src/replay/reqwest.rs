@@ -16,7 +16,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -169,9 +169,11 @@ impl Sender for ReqwestSender {
             },
             timings: Timings {
                 lateness,
+                writing: Duration::ZERO,
                 first_byte: began.saturating_duration_since(sent),
                 total: ended.saturating_duration_since(sent),
                 reused: false,
+                round_trip: None,
             },
         })
     }

@@ -18,6 +18,7 @@ use tokio::time::{timeout, timeout_at};
 use super::items::Items;
 use super::outcome::Ticket;
 use super::outgoing::{Edits, Outgoing};
+use super::round_trip::round_trip;
 use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
 use super::{Answer, Pipelining, TargetState, Timings};
@@ -126,6 +127,7 @@ impl Sender for WireSender {
             begun: &mut self.begun,
             is_broken: false,
             first_written,
+            last_written: None,
             answer_began: None,
             progress: Instant::now(),
             interim: Vec::new(),
@@ -176,6 +178,9 @@ struct Connection {
     used: bool,
     /// Its share of [`Shared::answer_bytes`].
     held: usize,
+    /// What the kernel last said of the network, and after how many answers it is asked again.
+    round_trip: Option<Duration>,
+    ask_after: u32,
     shared: Arc<Shared>,
 }
 
@@ -194,6 +199,8 @@ impl Connection {
             reader: MessageReader::new(Side::Responses, limits),
             used: false,
             held: 0,
+            round_trip: None,
+            ask_after: 0,
             shared,
         }
     }
@@ -211,6 +218,16 @@ impl Connection {
             self.reader.limit_body(0);
         }
         self.held = held;
+    }
+
+    /// The network's share in the time that an answer takes. It changes slowly, so not every answer pays for asking.
+    fn round_trip(&mut self) -> Option<Duration> {
+        if self.ask_after == 0 {
+            self.ask_after = ANSWERS_PER_ROUND_TRIP;
+            self.round_trip = round_trip(&self.stream);
+        }
+        self.ask_after -= 1;
+        self.round_trip
     }
 
     /// Makes it fit for another exchange.
@@ -269,6 +286,7 @@ struct Exchange<'a> {
     /// Writing failed; an answer may be there all the same.
     is_broken: bool,
     first_written: Option<Instant>,
+    last_written: Option<Instant>,
     answer_began: Option<Instant>,
     /// When the target last took bytes.
     progress: Instant,
@@ -372,7 +390,8 @@ impl Exchange<'_> {
     /// Writes what the socket takes.
     fn write(&mut self) {
         while self.has_ready() && !self.is_broken {
-            let (outgoing, ticket, first_written) = if self.outgoing.is_done() {
+            let is_own = !self.outgoing.is_done();
+            let (outgoing, ticket, first_written) = if !is_own {
                 let mut begun = self.begun.iter_mut();
                 match begun.find(|begun| !begun.outgoing.is_done()) {
                     Some(begun) => (
@@ -399,6 +418,9 @@ impl Exchange<'_> {
                     if first_written.is_none() {
                         *first_written = Some(now);
                         ticket.note_sent(now.saturating_duration_since(ticket.due));
+                    }
+                    if is_own {
+                        self.last_written = Some(now);
                     }
                     self.progress = now;
                     outgoing.advance(written);
@@ -517,6 +539,7 @@ impl Exchange<'_> {
 
     fn finish(self, received: Received) -> (Answer, bool) {
         let now = Instant::now();
+        let round_trip = self.connection.round_trip();
         let began = self.answer_began.unwrap_or(now);
         // An answer to a request of which nothing was written yet: it was late already.
         let sent = self.first_written.unwrap_or(began);
@@ -541,9 +564,13 @@ impl Exchange<'_> {
             },
             timings: Timings {
                 lateness: sent.saturating_duration_since(self.ticket.due),
+                writing: self.last_written.map_or(Duration::ZERO, |last| {
+                    last.min(began).saturating_duration_since(sent)
+                }),
                 first_byte: began.saturating_duration_since(sent),
                 total: now.saturating_duration_since(sent),
                 reused: self.connection.used,
+                round_trip,
             },
         };
         (answer, keep)
@@ -633,3 +660,6 @@ const READ_AT_ONCE: usize = 16 << 10;
 
 /// Calls before other connections have their turn.
 const READS_AT_A_TIME: usize = 16;
+
+/// The kernel is asked for the round trip once for so many answers.
+const ANSWERS_PER_ROUND_TRIP: u32 = 16;

@@ -1,0 +1,143 @@
+//! What is compared, with what, and how it is shown.
+
+use clap::Args;
+
+use super::Wrong;
+use crate::app::compare::Settings;
+use crate::compare::{FieldPattern, Headers, Route, Rules};
+use crate::http1::FieldName;
+use crate::replay::{ReplayConfig, Target};
+
+/// How version 2's answers are compared with version 1's; `docs/compare.md` describes it.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Compare")]
+pub struct CompareFlags {
+    /// A second copy of version 1: it gets the same requests as version 2, and what differs there is noise.
+    #[arg(long, value_name = "URL", env = "SHADOWTAP_CONTROL")]
+    control: Option<Target>,
+
+    /// Compare these header fields too, beside those that clients act on; '*' is all that mean something.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = header,
+        env = "SHADOWTAP_COMPARE_HEADERS"
+    )]
+    compare_headers: Vec<Header>,
+
+    /// Do not compare this field: body.items[].updatedAt, header.etag, or updatedAt for all of that name; '*' is any part
+    /// of a name, '**' any number of names.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_IGNORE"
+    )]
+    ignore: Vec<FieldPattern>,
+
+    /// Take the requests that match this template as one endpoint: /shops/{shop}/items/{item}, 'GET /files/**'.
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_ROUTE"
+    )]
+    route: Vec<Route>,
+
+    #[command(flatten)]
+    redact: RedactFlags,
+}
+
+/// What nobody is to see.
+#[derive(Args, Debug)]
+pub struct RedactFlags {
+    /// Show this field as a token, like Authorization, Cookie, Set-Cookie and X-Api-Key always are: body.user.email,
+    /// header.x-tenant, query.code, or email for all of that name.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REDACT"
+    )]
+    pub redact: Vec<FieldPattern>,
+}
+
+/// What is to be compared.
+#[derive(Debug)]
+pub struct CompareJob {
+    /// What is compared and how it is shown.
+    pub settings: Settings,
+    /// Whether the last of the targets is the control.
+    pub has_control: bool,
+}
+
+impl CompareFlags {
+    /// The job, if `wanted`. The control is added to `targets`, of which the first is the version that is judged.
+    pub fn into_job(
+        self,
+        wanted: bool,
+        targets: &mut Vec<ReplayConfig>,
+    ) -> Result<Option<CompareJob>, Wrong> {
+        if !wanted {
+            return match self.control {
+                Some(_) => Err(Wrong(
+                    "--control: there is nothing to control where nothing is compared".to_owned(),
+                )),
+                None => Ok(None),
+            };
+        }
+        let has_control = self.control.is_some();
+        if let (Some(target), Some(judged)) = (self.control, targets.first()) {
+            if targets.iter().any(|config| config.target == target) {
+                return Err(Wrong(format!(
+                    "--control: {target} is given with --to as well"
+                )));
+            }
+            let control = ReplayConfig {
+                target,
+                // It gets what version 2 gets.
+                limit: None,
+                ..judged.clone()
+            };
+            targets.push(control);
+        }
+        let all = self
+            .compare_headers
+            .iter()
+            .any(|it| matches!(it, Header::All));
+        let names = self.compare_headers.into_iter().filter_map(|it| match it {
+            Header::Name(name) => Some(name),
+            Header::All => None,
+        });
+        Ok(Some(CompareJob {
+            settings: Settings {
+                rules: Rules {
+                    headers: Headers::new(names, all),
+                    ignore: self.ignore,
+                    ..Rules::default()
+                },
+                routes: self.route,
+                redact: self.redact.redact,
+                ..Settings::default()
+            },
+            has_control,
+        }))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Header {
+    All,
+    Name(FieldName),
+}
+
+fn header(text: &str) -> Result<Header, String> {
+    match text.trim() {
+        "*" => Ok(Header::All),
+        name => name
+            .parse()
+            .map(Header::Name)
+            .map_err(|error: crate::http1::FieldNameError| error.to_string()),
+    }
+}
