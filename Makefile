@@ -4,7 +4,7 @@ CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
 
-.PHONY: help setup setup-build demo test bench lint doc conformance regenerate fuzz
+.PHONY: help setup setup-build demo test bench lint doc conformance regenerate fuzz image
 
 help:
 	@echo 'make demo         show the main job, live, on this machine'
@@ -15,6 +15,7 @@ help:
 	@echo 'make doc          the API documentation, warnings are errors'
 	@echo 'make conformance  score every capture and write docs/conformance.md'
 	@echo 'make regenerate   write the golden files beside the fixtures again'
+	@echo 'make image        build the container image without a daemon, and try it out (root, Debian, minutes)'
 	@echo 'make fuzz         run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
 
 setup:
@@ -44,6 +45,10 @@ conformance: setup
 
 regenerate: setup-build
 	SHADOWTAP_REGENERATE=1 $(CARGO) test --locked --test tests fixtures::
+
+image:
+	sh scripts/image.sh build
+	sh scripts/image.sh try
 
 fuzz: setup-build
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz

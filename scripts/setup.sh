@@ -14,6 +14,10 @@ int main(void) { return pcap_lib_version() == 0; }' | cc -x c - -lpcap -o "${TMP
     rm -f "${TMPDIR:-/tmp}/shadowtap-setup.$$"
 }
 
+# Python packages that tests use live in an environment of their own, outside of the tree.
+python_env="${XDG_CACHE_HOME:-$HOME/.cache}/shadowtap/python"
+requirements="$(dirname "$0")/requirements.txt"
+
 # What is missing, in words of our own; package names follow for each system.
 missing=''
 for part in "$@"; do
@@ -28,7 +32,12 @@ for part in "$@"; do
     test)
         has curl || missing="$missing curl"
         has wrk || missing="$missing wrk"
-        has python3 || missing="$missing python3"
+        if ! has python3; then
+            missing="$missing python3 python-venv"
+        elif ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+            missing="$missing python-venv"
+        fi
+        has kubectl || has kustomize || missing="$missing kubectl"
         { has python3 && python3 -m pip --version >/dev/null 2>&1; } || missing="$missing pip"
         { has node && has npm; } || missing="$missing node"
         peers=yes
@@ -48,6 +57,14 @@ if ! has cargo && ! [ -x "$HOME/.cargo/bin/cargo" ]; then
     fail "Rust is missing. Install it with rustup, from https://rustup.rs, then run this again."
 fi
 
+install_python_packages() {
+    ! cmp -s "$requirements" "$python_env/requirements.txt" || return 0
+    say "installing $(grep -v '^#' "$requirements" | tr '\n' ' ')into $python_env (pip)"
+    python3 -m venv --clear "$python_env"
+    "$python_env/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+    cp "$requirements" "$python_env/requirements.txt"
+}
+
 # The middleware libraries that people's scripts are written with. They stay outside of the repository; the tests look for
 # them in the same place.
 install_peers() {
@@ -66,7 +83,7 @@ install_peers() {
 }
 
 if [ -z "$missing" ]; then
-    [ "${peers:-no}" = no ] || install_peers
+    [ "${peers:-no}" = no ] || { install_python_packages; install_peers; }
     exit 0
 fi
 
@@ -94,6 +111,12 @@ names() {
         alpine:pip) echo py3-pip ;;
         macos:pip) ;;
         *:pip) echo python3-pip ;;
+        debian:python-venv) echo python3-venv ;;
+        *:python-venv) ;;
+        # Not every release has it: tried by itself below.
+        debian:kubectl) ;;
+        fedora:kubectl) echo kubernetes-client ;;
+        macos:kubectl) echo kubernetes-cli ;;
         *:nft) echo nftables ;;
         fedora:ip) echo iproute ;;
         *:ip) echo iproute2 ;;
@@ -116,6 +139,12 @@ if has apt-get; then
     as_root apt-get update -qq
     # shellcheck disable=SC2086
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    case $missing in
+    *kubectl*)
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends kubernetes-client >/dev/null ||
+            say "no kubectl among this system's packages: install kubectl 1.21 or later, or kustomize"
+        ;;
+    esac
 elif has dnf; then
     packages=$(names fedora | tr '\n' ' ')
     say "installing $packages(dnf)"
@@ -136,5 +165,5 @@ elif [ "$(uname -s)" = Darwin ]; then
 else
     fail "missing:$missing. Install them with this system's package manager, then run this again."
 fi
-[ "${peers:-no}" = no ] || install_peers
+[ "${peers:-no}" = no ] || { install_python_packages; install_peers; }
 say "done"

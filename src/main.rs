@@ -30,6 +30,8 @@ fn start_logging(logging: &Logging, level: &str, screen: &Screen) {
     };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // When nobody reads the log any more, saying so there would end the program.
+        .log_internal_errors(false)
         .with_writer(screen.clone());
     match logging.log_format {
         LogFormat::Text => lines

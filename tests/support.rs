@@ -12,6 +12,9 @@ pub(crate) mod fuzz;
 pub(crate) mod frames;
 // HTTP messages and what a reader must find of them.
 pub(crate) mod http;
+// Pods, Services and names in network namespaces.
+#[cfg(target_os = "linux")]
+pub(crate) mod cluster;
 // The pipeline without the program around it.
 pub(crate) mod inside;
 // TCP conversations, packet by packet.

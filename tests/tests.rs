@@ -17,8 +17,13 @@ mod findings;
 mod fixtures;
 // The judge: what it says of runs that were made up, and of simulated ones.
 mod judge;
+// The Kubernetes manifests, and what is made of others.
+mod kubernetes;
 // Scripts for GoReplay's middleware, and bad ones.
 mod middleware;
+// Pods in miniature: the walk-through on Kubernetes, request by request.
+#[cfg(target_os = "linux")]
+mod pod;
 // Recordings, written and read back.
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.

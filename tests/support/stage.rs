@@ -340,7 +340,14 @@ impl Sidecar {
 }
 
 /// A process that ends with the test.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("our child").is_some()
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -351,7 +358,7 @@ impl Drop for Process {
 }
 
 /// A network namespace.
-struct Namespace {
+pub(crate) struct Namespace {
     keeper: Process,
     /// Whether it lies in a user namespace, which has to be entered as well.
     user: bool,
@@ -359,7 +366,7 @@ struct Namespace {
 
 impl Namespace {
     /// One in which we may do everything: directly as root, else in a user namespace of our own.
-    fn first() -> Result<Self, String> {
+    pub(crate) fn first() -> Result<Self, String> {
         let mut refused = String::new();
         for user in [false, true] {
             let flags: &[&str] = if user { &["-Urn"] } else { &["-n"] };
@@ -375,7 +382,7 @@ impl Namespace {
     }
 
     /// Another one, with the same owner.
-    fn another(&self) -> Result<Self, String> {
+    pub(crate) fn another(&self) -> Result<Self, String> {
         let mut command = self.command("unshare");
         Self::keep(command.arg("-n"), self.user)
     }
@@ -413,8 +420,13 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The process that keeps it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.keeper.0.id()
+    }
+
     /// A command that will run in it.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-n", "-t", &self.keeper.0.id().to_string()]);
         if self.user {
@@ -427,7 +439,7 @@ impl Namespace {
     }
 
     /// Runs a command in it that must succeed.
-    fn must(&self, command: &[&str]) -> Result<(), String> {
+    pub(crate) fn must(&self, command: &[&str]) -> Result<(), String> {
         let output = self
             .command(command[0])
             .args(&command[1..])
@@ -499,7 +511,8 @@ fn nginx(namespace: &Namespace, folder: &Path, name: &str) -> Result<Process, St
     Ok(process)
 }
 
-fn signal(name: &str, child: &Child) {
+/// Sends a signal to a child.
+pub(crate) fn signal(name: &str, child: &Child) {
     let status = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
         .status();
