@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod convert;
+pub mod gor;
 mod guard;
 pub mod inject;
 pub mod input;
@@ -104,6 +105,7 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
         Job::Record(job) => record::run(&job, screen),
         Job::Replay(job) => return run_replay(job, screen, &logging),
         Job::Convert(job) => convert::run(job, screen),
+        Job::Gor(job) => gor::run(*job, screen),
     };
     exit_code(finished.and_then(|finished| conclude(finished, &logging)))
 }

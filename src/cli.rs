@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod demo;
+pub mod gor;
 pub mod inject;
 pub mod inspect;
 pub mod mirror;
@@ -14,6 +15,7 @@ pub mod replay;
 pub mod values;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::builder::{Resettable, Styles, styling::AnsiColor};
 use clap::error::ErrorKind;
@@ -43,6 +45,8 @@ pub enum Job {
     Convert(convert::Job),
     /// Kubernetes manifests with the sidecar.
     Inject(inject::Job),
+    /// What GoReplay does.
+    Gor(Box<gor::Job>),
     /// The demonstration.
     Demo(demo::Job),
 }
@@ -116,6 +120,10 @@ impl Config {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        if let Some(flags) = flags_of_gor(&arguments) {
+            return Self::of_gor(flags);
+        }
         let mut command = without_empty_variables(Cli::command());
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         let cli =
@@ -128,6 +136,8 @@ impl Config {
             Verb::Inspect(args) => args.into_job().map(Job::Inspect),
             Verb::Convert(args) => args.into_job().map(Job::Convert),
             Verb::Inject(args) => args.into_job().map(Job::Inject),
+            // Read above.
+            Verb::Gor(_) => Err(Wrong("give its flags right behind 'gor'".to_owned())),
             Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
         };
         let job = job.map_err(|wrong| {
@@ -160,6 +170,63 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(unset)
         .mut_subcommands(without_empty_variables)
+}
+
+/// The arguments behind `gor`, when the program is called by that name or that is the verb.
+fn flags_of_gor(arguments: &[OsString]) -> Option<&[OsString]> {
+    let (program, rest) = arguments.split_first()?;
+    if Path::new(program).file_name() == Some("gor".as_ref()) {
+        return Some(rest);
+    }
+    let (verb, rest) = rest.split_first()?;
+    (verb == "gor").then_some(rest)
+}
+
+impl Config {
+    /// GoReplay's flags; how to log comes from the environment and `--verbose`.
+    fn of_gor(flags: &[OsString]) -> Result<Self, clap::Error> {
+        let wrong = |text: String| clap::Error::raw(ErrorKind::ValueValidation, text);
+        let mut words = Vec::new();
+        for flag in flags {
+            let word = flag
+                .to_str()
+                .ok_or_else(|| wrong(format!("{flag:?} is not UTF-8\n")))?;
+            words.push(word.to_owned());
+        }
+        let (job, verbose) = match gor::parse(&words) {
+            Ok(gor::Asked::Run(job, verbose)) => (job, verbose),
+            Ok(gor::Asked::Help) => {
+                return Err(clap::Error::raw(ErrorKind::DisplayHelp, gor::help()));
+            }
+            Err(text) => {
+                return Err(wrong(format!(
+                    "{text}\n\n'shadowtap gor --help' lists every flag.\n"
+                )));
+            }
+        };
+        let environment = without_empty_variables(OnlyLogging::command());
+        let matches = environment.try_get_matches_from(["gor"])?;
+        let mut logging = OnlyLogging::from_arg_matches(&matches)?.logging;
+        if logging.log_level.is_none() {
+            logging.log_level = match verbose {
+                0 => None,
+                1 | 2 => Some("debug".to_owned()),
+                _ => Some("trace".to_owned()),
+            };
+        }
+        Ok(Self {
+            logging,
+            job: Job::Gor(job),
+        })
+    }
+}
+
+/// The flags of logging alone, for what the environment says about them.
+#[derive(Parser, Debug)]
+#[command(name = "gor")]
+struct OnlyLogging {
+    #[command(flatten)]
+    logging: Logging,
 }
 
 /// What is wrong with a combination of flags that are each right.
@@ -202,6 +269,7 @@ enum Verb {
     Replay(replay::Flags),
     Inspect(inspect::Flags),
     Convert(convert::Flags),
+    Gor(gor::Flags),
     Inject(inject::Flags),
     Demo(demo::Flags),
 }
@@ -215,6 +283,7 @@ impl Verb {
             Self::Inspect(_) => "inspect",
             Self::Convert(_) => "convert",
             Self::Inject(_) => "inject",
+            Self::Gor(_) => "gor",
             Self::Demo(_) => "demo",
         }
     }
@@ -289,6 +358,6 @@ mod tests {
             }
             verbs += 1;
         }
-        assert_eq!(verbs, 7);
+        assert_eq!(verbs, 8);
     }
 }

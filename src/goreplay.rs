@@ -1,5 +1,5 @@
 //! What GoReplay's flags mean: filters, rewrites, samples and limits on messages, and the names of its files. Pure functions
-//! of bytes.
+//! of bytes; [`crate::app::gor`] puts them to work.
 //!
 //! `docs/goreplay.md` says flag by flag what is the same and what differs.
 
@@ -12,7 +12,7 @@ mod prettify;
 pub use limit::{Limit, Limiter, WrongLimit};
 pub use modifier::{Modifier, Pair, Share, Verdict, WrongRule};
 pub use names::{Chunks, Moment, Template, index_of, with_index};
-pub use place::{is_request_title, is_response_title, set_host};
+pub use place::{is_request_title, is_response_title, set_host, with_field};
 pub use prettify::prettify;
 
 /// FNV-1a, 32 bit: what GoReplay samples and deals out by.

@@ -19,6 +19,8 @@ mod fixtures;
 mod judge;
 // The Kubernetes manifests, and what is made of others.
 mod kubernetes;
+// GoReplay's command line: its black-box cases, and what its documentation promises.
+mod gor;
 // Scripts for GoReplay's middleware, and bad ones.
 mod middleware;
 // Pods in miniature: the walk-through on Kubernetes, request by request.

@@ -347,13 +347,13 @@ impl Bridge {
 
 /// The latest requests that may still be answered.
 #[derive(Debug, Default)]
-struct Asked {
+pub(super) struct Asked {
     names: AHashMap<ExchangeId, Bytes>,
     by_age: VecDeque<ExchangeId>,
 }
 
 impl Asked {
-    fn insert(&mut self, id: ExchangeId, name: Bytes) {
+    pub(super) fn insert(&mut self, id: ExchangeId, name: Bytes) {
         if self.names.insert(id, name).is_none() {
             self.by_age.push_back(id);
         }
@@ -364,7 +364,7 @@ impl Asked {
         }
     }
 
-    fn take(&mut self, id: ExchangeId) -> Option<Bytes> {
+    pub(super) fn take(&mut self, id: ExchangeId) -> Option<Bytes> {
         self.names.remove(&id)
     }
 }

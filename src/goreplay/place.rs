@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 /// Whether `bytes` begin with a request line of HTTP/1.0 or 1.1, with any method that is a token.
 #[must_use]
 pub fn is_request_title(bytes: &[u8]) -> bool {
@@ -120,6 +122,14 @@ pub(super) fn delete_field(bytes: &mut Vec<u8>, name: &str) {
     if let Some((line, _)) = field(bytes, name) {
         bytes.drain(line);
     }
+}
+
+/// The message with a field set: the first of that name keeps its place, a new one comes right behind the first line.
+#[must_use]
+pub fn with_field(message: &Bytes, name: &str, value: &str) -> Bytes {
+    let mut bytes = message.to_vec();
+    set_field(&mut bytes, name, value.as_bytes());
+    bytes.into()
 }
 
 /// Replaces the host of a target in absolute form, and the `Host` field.

@@ -173,6 +173,32 @@ impl Stage {
         sidecar
     }
 
+    /// Starts the program beside version 1 and waits until it has said `word`.
+    pub(crate) fn beside_v1(&self, name: &str, word: &str, arguments: &[&str]) -> Sidecar {
+        let errors = self.folder.path().join(format!("{name}.err"));
+        let output = self.folder.path().join(format!("{name}.out"));
+        let child = self
+            .v1
+            .command(PROGRAM)
+            .args(arguments)
+            .stdout(fs::File::create(&output).expect("a temporary file"))
+            .stderr(fs::File::create(&errors).expect("a temporary file"))
+            .spawn()
+            .expect("the program can be started");
+        let mut sidecar = Sidecar {
+            process: Process(child),
+            errors,
+            output,
+        };
+        wait_for(&format!("{name} to say '{word}'"), || {
+            if let Some(status) = sidecar.process.0.try_wait().expect("our child") {
+                panic!("{name} ended with {status}: {}", sidecar.said());
+            }
+            sidecar.said().contains(word)
+        });
+        sidecar
+    }
+
     /// A number that the sidecar at this admin port tells in `/metrics`.
     pub(crate) fn metric(&self, admin: u16, name: &str) -> Option<f64> {
         let url = format!("http://127.0.0.1:{admin}/metrics");
