@@ -42,6 +42,7 @@ for part in "$@"; do
         { has node && has npm; } || missing="$missing node"
         peers=yes
         has_sbin nginx || missing="$missing nginx"
+        [ -n "${CHROMIUM:-}" ] || [ -x /usr/bin/chromium ] || missing="$missing chromium"
         if [ "$(uname -s)" = Linux ]; then
             has_sbin nft || missing="$missing nft"
             has_sbin ip || missing="$missing ip"
@@ -82,8 +83,17 @@ install_peers() {
     fi
 }
 
+# What drives the browser is not in any system's packages.
+install_browser_driver() {
+    folder="$(dirname "$0")/../tests/browser"
+    [ -d "$folder/node_modules/playwright-core" ] && return 0
+    say "installing playwright-core (npm)"
+    npm ci --silent --no-audit --no-fund --prefix "$folder" \
+        || fail "playwright-core could not be installed; the tests of the dashboard need it"
+}
+
 if [ -z "$missing" ]; then
-    [ "${peers:-no}" = no ] || { install_python_packages; install_peers; }
+    [ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_browser_driver; }
     exit 0
 fi
 
@@ -165,5 +175,5 @@ elif [ "$(uname -s)" = Darwin ]; then
 else
     fail "missing:$missing. Install them with this system's package manager, then run this again."
 fi
-[ "${peers:-no}" = no ] || { install_python_packages; install_peers; }
+[ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_browser_driver; }
 say "done"

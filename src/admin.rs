@@ -1,7 +1,10 @@
-//! The admin server: `/metrics`, `/healthz`, `/readyz`.
+//! The admin server: `/metrics`, `/healthz`, `/readyz`; where answers are compared also `/verdict` and the dashboard.
 //!
 //! Readiness is owned, not set: whoever still has something to do before the program is ready holds a [`Latch`], and
 //! drops it when that is done, or says with it what is wrong just now. There is no flag to forget.
+
+mod dashboard;
+pub mod verdict;
 
 use std::future::Future;
 use std::io;
@@ -88,7 +91,7 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is ready.
+    /// Serves until `stop` is ready; with a `source`, the verdict and the dashboard as well.
     ///
     /// # Errors
     /// When the socket fails.
@@ -96,13 +99,20 @@ impl Admin {
         self,
         registry: Registry,
         readiness: Readiness,
+        source: Option<verdict::Source>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let shared = Arc::new(Shared {
             registry,
             readiness,
         });
-        axum::serve(self.listener, routes(shared))
+        let mut routes = routes(shared);
+        if let Some(source) = source {
+            routes = routes
+                .merge(verdict::routes(source))
+                .merge(dashboard::routes());
+        }
+        axum::serve(self.listener, routes)
             .with_graceful_shutdown(stop)
             .await
     }

@@ -17,6 +17,7 @@ pub mod playlist;
 pub mod record;
 pub mod replay;
 pub mod signals;
+pub mod verdict;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 
 use self::signals::StopSignals;
 use crate::account::{Account, Reason};
+use crate::admin::verdict::Source;
 use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::replay::FailOn;
@@ -102,6 +104,9 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
         Job::Inspect(job) => inspect::run(job, screen),
         Job::Inject(job) => return exit_code(inject::run(job)),
         Job::Demo(job) => return exit_code(crate::demo::run(job)),
+        Job::Verdict(job) => {
+            return verdict::run(&job).unwrap_or_else(|error| exit_code(Err(error)));
+        }
         Job::Record(job) => record::run(&job, screen),
         Job::Replay(job) => return run_replay(job, screen, &logging),
         Job::Convert(job) => convert::run(job, screen),
@@ -230,6 +235,7 @@ async fn serve_admin(
     address: Option<SocketAddr>,
     registry: Registry,
     readiness: Readiness,
+    source: Option<Source>,
 ) -> anyhow::Result<()> {
     let Some(address) = address else {
         return Ok(());
@@ -240,7 +246,10 @@ async fn serve_admin(
     tracing::info!(address = %admin.address()?, "serving /metrics, /healthz and /readyz");
     tokio::spawn(async move {
         let until_the_end = std::future::pending();
-        if let Err(error) = admin.serve(registry, readiness, until_the_end).await {
+        if let Err(error) = admin
+            .serve(registry, readiness, source, until_the_end)
+            .await
+        {
             tracing::error!(%error, "the admin server has failed");
         }
     });

@@ -13,6 +13,7 @@ pub mod options;
 pub mod record;
 pub mod replay;
 pub mod values;
+pub mod verdict;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -47,6 +48,8 @@ pub enum Job {
     Inject(inject::Job),
     /// What GoReplay does.
     Gor(Box<gor::Job>),
+    /// Sidecars to a verdict.
+    Verdict(verdict::Job),
     /// The demonstration.
     Demo(demo::Job),
 }
@@ -138,6 +141,7 @@ impl Config {
             Verb::Inject(args) => args.into_job().map(Job::Inject),
             // Read above.
             Verb::Gor(_) => Err(Wrong("give its flags right behind 'gor'".to_owned())),
+            Verb::Verdict(args) => Ok(Job::Verdict(args.into_job())),
             Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
         };
         let job = job.map_err(|wrong| {
@@ -271,6 +275,7 @@ enum Verb {
     Convert(convert::Flags),
     Gor(gor::Flags),
     Inject(inject::Flags),
+    Verdict(verdict::Flags),
     Demo(demo::Flags),
 }
 
@@ -284,6 +289,7 @@ impl Verb {
             Self::Convert(_) => "convert",
             Self::Inject(_) => "inject",
             Self::Gor(_) => "gor",
+            Self::Verdict(_) => "verdict",
             Self::Demo(_) => "demo",
         }
     }
@@ -358,6 +364,6 @@ mod tests {
             }
             verbs += 1;
         }
-        assert_eq!(verbs, 8);
+        assert_eq!(verbs, 9);
     }
 }

@@ -9,6 +9,7 @@
 
 mod buckets;
 mod completeness;
+mod docket;
 mod evidence;
 mod tally;
 mod tolerances;
@@ -23,6 +24,7 @@ use ahash::AHashMap;
 
 pub use buckets::Buckets;
 pub use completeness::Completeness;
+pub use docket::Docket;
 pub use tally::{EndpointTally, Field, FieldTally, LatencyTally, Mismatch, Pairs, Tally};
 pub use tolerances::{LatencyMargin, Tolerances};
 pub use trial::{Latency, Reference, ReferenceKind, Trial};

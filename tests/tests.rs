@@ -30,6 +30,8 @@ mod pod;
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.
 mod replay;
+// The verdict and the dashboard that the admin server gives.
+mod dashboard;
 // Filters, samples and limits through the program.
 mod traffic;
 // Frames of every kind in files of every kind, down to the TCP segments.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use crossbeam_channel::Receiver;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use super::compare::{Comparer, Comparing, completeness};
 use super::guard::{self, Guards};
@@ -17,6 +18,7 @@ use super::outlets::Outlets;
 use super::signals::StopSignals;
 use super::{Compared, Finished, runtime, target_summary};
 use crate::account::Account;
+use crate::admin::verdict::{Findings, Source};
 use crate::admin::{Latch, Readiness};
 use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
@@ -144,6 +146,13 @@ impl Mirror {
         account
     }
 
+    /// What there is to see of both versions; `account` is what was counted so far.
+    fn findings(&self, account: Account) -> Findings {
+        let captured = (self.worker.account.borrow().clone(), self.dropped);
+        let judged = self.handles.first().map(|handle| handle.snapshot().account);
+        findings(self.comparer.as_ref(), &captured, judged.as_ref(), account)
+    }
+
     /// Whether the capture still runs; it ends by itself only when it fails.
     #[must_use]
     pub fn is_capturing(&self) -> bool {
@@ -246,7 +255,8 @@ async fn mirror(
     let mut signals = StopSignals::new().context("taking over signals")?;
     let mut readiness = Readiness::default();
     let latches = Latches::new(&mut readiness, job.targets.len());
-    super::serve_admin(job.admin, registry, readiness).await?;
+    let (publish, source) = source(job.compare.as_ref(), &job.targets);
+    super::serve_admin(job.admin, registry, readiness, Some(source)).await?;
     let mut mirror = Mirror::start(&job, &metrics, latches).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);
@@ -267,6 +277,9 @@ async fn mirror(
         mirror.guard(&metrics);
         let account = mirror.account(&metrics);
         metrics.publish(&account);
+        if job.admin.is_some() {
+            publish.send_replace(Some(mirror.findings(account.clone())));
+        }
         losses.look(&account);
         if progress.is_due() {
             progress.show(&account, None);
@@ -279,6 +292,36 @@ async fn mirror(
     let finished = super::unless_signalled(stopping, &mut signals).await?;
     metrics.publish(&finished.account);
     Ok(finished)
+}
+
+/// Where the admin server learns what there is to see, and where it is told.
+pub(super) fn source(
+    job: Option<&CompareJob>,
+    targets: &[ReplayConfig],
+) -> (watch::Sender<Option<Findings>>, Source) {
+    let (publish, findings) = watch::channel(None);
+    let source = Source {
+        tolerances: job.map(|job| job.settings.tolerances).unwrap_or_default(),
+        target: targets.first().map(|config| config.target.to_string()),
+        findings,
+    };
+    (publish, source)
+}
+
+/// What there is to see so far; see [`completeness`].
+pub(super) fn findings(
+    comparer: Option<&Comparer>,
+    captured: &(Account, u64),
+    judged: Option<&Account>,
+    account: Account,
+) -> Findings {
+    let comparing = comparer.map(Comparer::comparing);
+    let compared = comparing.as_ref().map(Comparing::account);
+    Findings {
+        completeness: completeness(captured, judged, &compared.unwrap_or_default()),
+        comparing,
+        account,
+    }
 }
 
 /// Starts to compare, if that is asked for.

@@ -37,7 +37,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut readiness = Readiness::default();
     let capture_latch = readiness.latch("the capture is not open");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin, registry, readiness).await?;
+    super::serve_admin(job.admin, registry, readiness, None).await?;
     let live = Live::open(&job.live)?;
     let options = Options {
         force: job.force,

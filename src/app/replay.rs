@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use super::compare::{Comparer, Comparing};
 use super::losses::LossWatch;
 use super::middleware::{self, Bridge};
-use super::mirror::{Observer, finish_comparing, outlets, start_comparer, start_engines};
+use super::mirror::{
+    Observer, findings, finish_comparing, outlets, source, start_comparer, start_engines,
+};
 use super::outlets::Outlets;
 use super::playlist::{Played, Playlist};
 use super::signals::StopSignals;
@@ -44,7 +46,8 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let (mut metrics, registry) = Metrics::new(&names);
     let mut readiness = Readiness::default();
     let resolving = readiness.latch("no target has resolved");
-    super::serve_admin(job.admin, registry, readiness).await?;
+    let (publish, source) = source(job.compare.as_ref(), &job.targets);
+    super::serve_admin(job.admin, registry, readiness, Some(source)).await?;
     let traffic = job.traffic;
     let nobody: Observer = Arc::new(|_| {});
     let (bridge, opened) = job
@@ -122,19 +125,31 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
             }
             _ = beat.tick() => {}
         }
-        let (mut account, position) = so_far.borrow().clone();
+        let (mut captured, position) = so_far.borrow().clone();
         if let Some(passage) = &passage {
-            account.merge(&passage.account());
+            captured.merge(&passage.account());
         }
+        let (mut account, mut judged) = (captured.clone(), None);
         for (handle, metrics) in handles.iter().zip(metrics.targets()) {
             let snapshot = handle.snapshot();
             metrics.publish(&snapshot);
             account.merge(&snapshot.account);
+            judged.get_or_insert(snapshot.account);
         }
         if let Some(comparer) = &comparer {
             account.merge(&comparer.comparing().account());
         }
         metrics.publish(&account);
+        if job.admin.is_some() {
+            let captured = (captured, 1);
+            let so_far = findings(
+                comparer.as_ref(),
+                &captured,
+                judged.as_ref(),
+                account.clone(),
+            );
+            publish.send_replace(Some(so_far));
+        }
         losses.look(&account);
         if progress.is_due() {
             progress.show(&account, Some(position));

@@ -2,6 +2,7 @@
 
 mod capture;
 mod compare;
+mod judge;
 mod replay;
 mod traffic;
 
@@ -15,6 +16,7 @@ use crate::record::Format;
 
 pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
 pub use compare::{CompareFlags, CompareJob, RedactFlags};
+pub use judge::{MarginFlags, ToleranceFlags};
 pub use replay::ReplayFlags;
 pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};
 
@@ -32,7 +34,7 @@ pub struct RunFlags {
     )]
     pub grace: Duration,
 
-    /// Serve /metrics, /healthz and /readyz here.
+    /// Serve /metrics, /healthz and /readyz here; where answers are compared also /verdict, and a dashboard at /.
     #[arg(
         long,
         value_name = "[ADDRESS:]PORT",

@@ -93,6 +93,23 @@ pub fn moment(text: &str) -> Result<Moment, String> {
     })
 }
 
+/// Parses a share of everything: `1%`, `0.2%`, or a number from 0 to 1.
+///
+/// # Errors
+/// What is expected instead.
+pub fn share(text: &str) -> Result<f64, String> {
+    let expected = || format!("'{text}' is not a share such as 1% or 0.01");
+    let (number, whole) = match text.trim().strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (text.trim(), 1.0),
+    };
+    let share = number.parse::<f64>().map_err(|_| expected())? / whole;
+    if (0.0..=1.0).contains(&share) {
+        return Ok(share);
+    }
+    Err(expected())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +156,16 @@ mod tests {
         assert_eq!(byte_size("1G"), Ok(1 << 30));
         for wrong in ["", "k", "1.5M", "-1", "16X", "99999999999G"] {
             assert!(byte_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!(share("1%"), Ok(0.01));
+        assert_eq!(share("99.5 %"), Ok(0.995));
+        assert_eq!(share("0.25"), Ok(0.25));
+        for wrong in ["", "%", "1", "2", "101%", "-1%", "NaN", "inf", "one"] {
+            assert_eq!(share(wrong).is_err(), wrong != "1", "{wrong}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! The verdict in plain words.
 
+use std::time::Duration;
+
 use super::trial::ReferenceKind;
 use super::verdict::{
     Decision, EndpointVerdict, Excess, FieldVerdict, LatencyVerdict, Standing, Verdict,
 };
-use crate::report::grouped;
+use crate::report::{grouped, latency};
 
 /// Writes the reasons: each endpoint's, and those of the whole.
 pub(super) fn explain(verdict: &mut Verdict, least: u64) {
@@ -236,15 +238,15 @@ fn failed(endpoint: &EndpointVerdict) -> String {
     )
 }
 
-fn slower(latency: &LatencyVerdict) -> String {
-    let (name, reference) = match &latency.control {
+fn slower(took: &LatencyVerdict) -> String {
+    let (name, reference) = match &took.control {
         Some(control) => ("the control", control),
-        None => ("version 1", &latency.v1),
+        None => ("version 1", &took.v1),
     };
     let quantile = |index: usize, name: &str| {
         format!(
             "{name} {} against {}",
-            time(latency.v2[index]),
+            time(took.v2[index]),
             time(reference[index])
         )
     };
@@ -253,7 +255,7 @@ fn slower(latency: &LatencyVerdict) -> String {
         quantile(0, "p50"),
         quantile(1, "p90"),
         quantile(2, "p99"),
-        latency.ratio,
+        took.ratio,
     )
 }
 
@@ -301,11 +303,6 @@ pub(super) fn percent(share: f64) -> String {
     format!("{text} %")
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
 fn time(micros: u64) -> String {
-    if micros >= 1_000_000 {
-        format!("{:.2} s", micros as f64 / 1e6)
-    } else {
-        format!("{:.2} ms", micros as f64 / 1e3)
-    }
+    latency(Duration::from_micros(micros))
 }

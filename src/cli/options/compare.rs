@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use super::Wrong;
+use super::{MarginFlags, ToleranceFlags, Wrong};
 use crate::app::compare::Settings;
 use crate::compare::{FieldPattern, Headers, Route, Rules};
 use crate::http1::FieldName;
+use crate::judge::Tolerances;
 use crate::replay::{ReplayConfig, Target};
 
 /// How version 2's answers are compared with version 1's; `docs/compare.md` describes it.
@@ -47,6 +48,12 @@ pub struct CompareFlags {
 
     #[command(flatten)]
     redact: RedactFlags,
+
+    #[command(flatten)]
+    tolerances: ToleranceFlags,
+
+    #[command(flatten)]
+    margin: MarginFlags,
 }
 
 /// What nobody is to see.
@@ -119,7 +126,8 @@ impl CompareFlags {
                 },
                 routes: self.route,
                 redact: self.redact.redact,
-                ..Settings::default()
+                margin: self.margin.margin(),
+                tolerances: self.tolerances.over(Tolerances::default()),
             },
             has_control,
         }))

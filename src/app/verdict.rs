@@ -1,0 +1,270 @@
+//! `verdict`: asks sidecars what they have counted, and judges all of it together.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use reqwest::Client;
+use serde::Serialize;
+
+use crate::cli::verdict::Job;
+use crate::judge::{Decision, Docket, Verdict};
+use crate::replay::{Host, Target};
+use crate::report;
+
+/// Runs `shadowtap verdict`. The exit code says what the verdict is.
+///
+/// # Errors
+/// When no sidecar answers, or nothing can be printed.
+pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
+    let (verdict, sidecars) = super::runtime()?.block_on(wait(job))?;
+    let text = if job.json {
+        let data = Data {
+            data: &verdict,
+            sidecars: &sidecars,
+        };
+        serde_json::to_string_pretty(&data)? + "\n"
+    } else {
+        report::verdict(&verdict, |_, _, _| None)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(exit_code(verdict.verdict))
+}
+
+/// What a verdict is as an exit code.
+#[must_use]
+pub fn exit_code(decision: Decision) -> ExitCode {
+    ExitCode::from(match decision {
+        Decision::Promote => 0,
+        Decision::Reject => 3,
+        Decision::Continue => 4,
+    })
+}
+
+/// The verdict as `GET /verdict` gives it, and who was asked.
+#[derive(Serialize)]
+struct Data<'a> {
+    data: &'a Verdict,
+    sidecars: &'a [Sidecar],
+}
+
+/// One that was asked.
+#[derive(Serialize, Debug)]
+struct Sidecar {
+    /// The URL, with the address where the name has several.
+    name: String,
+    /// Requests that it has judged.
+    requests: Option<u64>,
+    /// Why nothing of it is in the verdict.
+    error: Option<String>,
+}
+
+async fn wait(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+    let begun = Instant::now();
+    loop {
+        let asked = ask_all(job).await;
+        let left = job.wait.saturating_sub(begun.elapsed());
+        match asked {
+            Ok((verdict, _)) if verdict.verdict == Decision::Continue && !left.is_zero() => {
+                tracing::info!(
+                    requests = verdict.requests,
+                    needs = verdict.needs,
+                    "continue; asking again"
+                );
+            }
+            Err(error) if !left.is_zero() => tracing::warn!("{error:#}; asking again"),
+            done => return done,
+        }
+        tokio::time::sleep(left.min(PAUSE)).await;
+    }
+}
+
+/// Between two rounds of questions.
+const PAUSE: Duration = Duration::from_secs(5);
+
+async fn ask_all(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+    let mut known = BTreeSet::new();
+    let mut asked = tokio::task::JoinSet::new();
+    let mut answers = Vec::new();
+    for url in &job.urls {
+        match url.resolve_once(job.timeout).await {
+            Ok(addresses) => {
+                let several = addresses.len() > 1;
+                for address in addresses {
+                    if !known.insert((address, url.base_path().to_owned())) {
+                        continue;
+                    }
+                    let name = if several {
+                        format!("{url} at {}", address.ip())
+                    } else {
+                        url.to_string()
+                    };
+                    let (url, timeout) = (url.clone(), job.timeout);
+                    asked.spawn(async move { (name, ask(&url, address, timeout).await) });
+                }
+            }
+            Err(error) => answers.push((url.to_string(), Err(error.into()))),
+        }
+    }
+    while let Some(answer) = asked.join_next().await {
+        answers.push(answer.context("asking a sidecar")?);
+    }
+    answers.sort_by(|a, b| a.0.cmp(&b.0));
+    judge(job, answers)
+}
+
+/// Judges what was answered; whoever did not answer keeps version 2 from being promoted.
+fn judge(
+    job: &Job,
+    answers: Vec<(String, anyhow::Result<Docket>)>,
+) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+    let mut all: Option<Docket> = None;
+    let mut sidecars = Vec::new();
+    for (name, answer) in answers {
+        let requests = answer.as_ref().ok().map(|docket| docket.tally.requests());
+        let added = answer.and_then(|docket| {
+            match &mut all {
+                None => all = Some(docket),
+                Some(all) => all.merge(&docket)?,
+            }
+            Ok(())
+        });
+        sidecars.push(Sidecar {
+            name,
+            requests: requests.filter(|_| added.is_ok()),
+            error: added.err().map(|error| format!("{error:#}")),
+        });
+    }
+    let missing: Vec<_> = sidecars
+        .iter()
+        .filter_map(|it| Some(format!("{}: {}", it.name, it.error.as_ref()?)))
+        .collect();
+    let Some(mut all) = all else {
+        bail!("no sidecar answered: {}", missing.join("; "));
+    };
+    all.tolerances = job.tolerances.over(all.tolerances);
+    let mut verdict = all.verdict();
+    if !missing.is_empty() {
+        if verdict.verdict == Decision::Promote {
+            verdict.verdict = Decision::Continue;
+        }
+        let reason = format!(
+            "{} of {} sidecars are not in this, which keeps version 2 from being promoted: {}",
+            missing.len(),
+            sidecars.len(),
+            missing.join("; ")
+        );
+        verdict.reasons.insert(0, reason);
+    }
+    Ok((verdict, sidecars))
+}
+
+async fn ask(url: &Target, address: SocketAddr, timeout: Duration) -> anyhow::Result<Docket> {
+    // The error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client = Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(timeout);
+    if let Host::Name(name) = url.host() {
+        client = client.resolve(name, address);
+    }
+    let mut response = client
+        .build()?
+        .get(format!("{url}/api/tally"))
+        .send()
+        .await?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!("it answers {status}: is that the address of --admin?");
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LARGEST {
+            bail!("its answer is larger than any tally");
+        }
+    }
+    serde_json::from_slice(&body).context("its answer is not a tally")
+}
+
+/// 128 endpoints with 128 fields each are less than this.
+const LARGEST: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Config};
+    use crate::judge::{Judge, LatencyMargin, Trial};
+
+    fn docket(requests: usize, v2_failed: bool) -> Docket {
+        let mut judge = Judge::new(LatencyMargin::default());
+        for _ in 0..requests {
+            judge.add(&Trial {
+                endpoint: "GET /",
+                differing: &[],
+                v1_failed: false,
+                v2_failed,
+                latency: None,
+                reference: None,
+            });
+        }
+        Docket {
+            tally: judge.tally().clone(),
+            ..Docket::default()
+        }
+    }
+
+    fn judged(answers: Vec<anyhow::Result<Docket>>) -> anyhow::Result<Verdict> {
+        let parsed = Config::parse(["shadowtap", "verdict", "http://pods:9900"]);
+        let cli::Job::Verdict(job) = parsed.expect("it is right").job else {
+            panic!("another verb");
+        };
+        let names = (0..).map(|index| format!("pod {index}"));
+        judge(&job, names.zip(answers).collect()).map(|(verdict, _)| verdict)
+    }
+
+    #[test]
+    fn pods_are_judged_together() {
+        let one = judged(vec![Ok(docket(1000, false))]).expect("answered");
+        assert_eq!(one.verdict, Decision::Continue);
+        let two = judged(vec![Ok(docket(1000, false)), Ok(docket(1000, false))]);
+        let two = two.expect("answered");
+        assert_eq!((two.verdict, two.requests), (Decision::Promote, 2000));
+    }
+
+    #[test]
+    fn a_pod_that_does_not_answer_holds_the_promotion_and_no_rejection() {
+        let silent = || Err(anyhow::anyhow!("connection refused"));
+        let held = judged(vec![Ok(docket(2000, false)), silent()]).expect("answered");
+        assert_eq!(held.verdict, Decision::Continue);
+        assert!(
+            held.reasons[0].contains("pod 1: connection refused"),
+            "{:?}",
+            held.reasons
+        );
+        let rejected = judged(vec![silent(), Ok(docket(200, true))]).expect("answered");
+        assert_eq!(rejected.verdict, Decision::Reject);
+        let nobody = judged(vec![silent(), silent()]).expect_err("nobody answered");
+        assert!(
+            nobody.to_string().contains("connection refused"),
+            "{nobody}"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_counted_differently_is_not_added() {
+        let mut other = docket(1000, false);
+        other.tally.margin.stretch = 0.5;
+        let held = judged(vec![Ok(docket(2000, false)), Ok(other)]).expect("answered");
+        assert_eq!((held.verdict, held.requests), (Decision::Continue, 2000));
+        assert!(
+            held.reasons[0].contains("--max-slower"),
+            "{:?}",
+            held.reasons
+        );
+    }
+}
