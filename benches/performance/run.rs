@@ -1,0 +1,549 @@
+//! The order of things: which parts run, how often, and what is made of them.
+
+use std::io::{self, BufWriter};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::generate::Traffic;
+use super::live::{Beside, Run, Stage};
+use super::measure::{Rounds, command_cpu, ratios};
+use super::page::Page;
+use super::peers::{self, Load};
+use super::{counts, offline};
+
+pub(super) fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|it| it != "--bench")
+        .collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u32>().map_err(io::Error::other);
+    match words[..] {
+        [] => in_namespace(&["all"]),
+        ["counts"] => in_namespace(&["counted"]),
+        ["all"] => all(),
+        ["counted"] => print_counts(),
+        ["generate", file, connections, exchanges, body] => generate(
+            Path::new(file),
+            Traffic {
+                connections: number(connections)?,
+                exchanges: number(exchanges)?,
+                body: number(body)? as usize,
+            },
+        ),
+        ["floor", file] => {
+            println!("{:?}", offline::floor(Path::new(file), 0));
+            Ok(())
+        }
+        ["subject", file] => {
+            println!("{:?}", offline::subject(Path::new(file), 0));
+            Ok(())
+        }
+        ["serve", address] => peers::serve(address),
+        ["load", address, connections, requests, rate, body, linger] => peers::load(
+            address,
+            Load {
+                connections: number(connections)?,
+                requests: number(requests)?,
+                rate: number(rate)?,
+                body: number(body)? as usize,
+                linger: Duration::from_millis(number(linger)?.into()),
+            },
+        ),
+        ["bare", address, connections, requests] => {
+            peers::bare(address, number(connections)?, number(requests)?)
+        }
+        _ => {
+            println!("nothing to do for: {}", words.join(" "));
+            println!("without arguments everything runs; 'counts' counts instructions");
+            Ok(())
+        }
+    }
+}
+
+/// Runs this program again, in a network namespace of its own; who is not root needs a user namespace for that, in which
+/// tcpdump may refuse to work.
+fn in_namespace(words: &[&str]) -> io::Result<()> {
+    let id = Command::new("id").arg("-u").output()?;
+    let flags: &[&str] = match &id.stdout[..] {
+        b"0\n" => &["--net"],
+        _ => &["--user", "--map-root-user", "--net"],
+    };
+    let error = Command::new("unshare")
+        .args(flags)
+        .args(["--", "sh", "-c"])
+        .args([
+            "ulimit -n $(ulimit -H -n); ip link set lo up; exec \"$@\"",
+            "sh",
+        ])
+        .arg(std::env::current_exe()?)
+        .args(words)
+        .exec();
+    Err(error)
+}
+
+fn generate(file: &Path, traffic: Traffic) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(file)?);
+    traffic.write(&mut out)?;
+    io::Write::flush(&mut out)
+}
+
+fn print_counts() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    match counts::count(folder.path())? {
+        Some((packet, request)) => println!(
+            "instructions: {packet:.0} a packet read (small keep-alive exchanges), {request:.0} a request replayed"
+        ),
+        None => println!("valgrind is missing: instructions are not counted"),
+    }
+    Ok(())
+}
+
+fn all() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut page = Page::default();
+    offline_rows(&mut page, folder.path())?;
+    packets_by_connections(&mut page, folder.path())?;
+    live_rows(&mut page)?;
+    if let Some((packet, request)) = counts::count(folder.path())? {
+        page.note(format!("Instructions (callgrind): {packet:.0} a packet read of small keep-alive exchanges, {request:.0} a request replayed, reading it from a file included."));
+    }
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_shadowtap"));
+    let stripped = folder.path().join("stripped");
+    if Command::new("strip")
+        .arg("-o")
+        .arg(&stripped)
+        .arg(&program)
+        .status()
+        .is_ok_and(|it| it.success())
+    {
+        let size = std::fs::metadata(&stripped)?.len() as f64 / 1e6;
+        page.row(
+            "binary, stripped",
+            "–",
+            format!("{size:.1} MB"),
+            Rounds(vec![size]),
+            "< 12 MB",
+        );
+    }
+    page.write(Path::new("docs/performance.md"), &machine())
+}
+
+const ROUNDS: usize = 5;
+
+fn offline_rows(page: &mut Page, folder: &Path) -> io::Result<()> {
+    let small = Traffic {
+        connections: 1000,
+        exchanges: 200_000,
+        body: 90,
+    };
+    let file = folder.join("small.pcap");
+    generate(&file, small)?;
+    let (mut floor, mut subject) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        let pass = offline::floor(&file, 0);
+        floor.0.push(pass.seconds / pass.packets as f64 * 1e6);
+        let pass = offline::subject(&file, 0);
+        assert!(
+            pass.found >= 2 * u64::from(small.exchanges),
+            "every message is found"
+        );
+        subject.0.push(pass.seconds / pass.packets as f64 * 1e6);
+    }
+    page.row(
+        "offline, small keep-alive exchanges, 1,000 connections: µs a packet",
+        format!("{:.2} (libpcap, etherparse, httparse)", floor.median()),
+        format!("{:.2}", subject.median()),
+        ratios(&subject, &floor),
+        "≤ 2",
+    );
+    // Three packets an exchange.
+    page.row(
+        "the same: million exchanges a second on one core",
+        format!("{:.2}", 1.0 / floor.median() / 3.0),
+        format!("{:.2}", 1.0 / subject.median() / 3.0),
+        Rounds(subject.0.iter().map(|it| 1.0 / it / 3.0).collect()),
+        "≥ 1 where the floor allows",
+    );
+    std::fs::remove_file(&file)?;
+    for (what, traffic) in [
+        (
+            "offline, bodies of 100 KB: CPU seconds",
+            Traffic {
+                connections: 10,
+                exchanges: 3000,
+                body: 100_000,
+            },
+        ),
+        (
+            "offline, bodies of 10 MB: CPU seconds",
+            Traffic {
+                connections: 4,
+                exchanges: 30,
+                body: 10_000_000,
+            },
+        ),
+    ] {
+        let file = folder.join("large.pcap");
+        generate(&file, traffic)?;
+        let (mut floor, mut subject) = (Rounds::default(), Rounds::default());
+        for _ in 0..ROUNDS {
+            floor.0.push(command_cpu(
+                Command::new("tcpdump")
+                    .args(["-Z", "root", "-w", "/dev/null", "-r"])
+                    .arg(&file),
+            )?);
+            subject.0.push(command_cpu(
+                Command::new(std::env::current_exe()?)
+                    .arg("subject")
+                    .arg(&file),
+            )?);
+        }
+        page.row(
+            what,
+            format!("{:.3} (tcpdump -r -w /dev/null)", floor.median()),
+            format!("{:.3}", subject.median()),
+            ratios(&subject, &floor),
+            "≤ 2",
+        );
+        std::fs::remove_file(&file)?;
+    }
+    Ok(())
+}
+
+fn packets_by_connections(page: &mut Page, folder: &Path) -> io::Result<()> {
+    let mut figures = Vec::new();
+    let mut files = Vec::new();
+    for connections in [1, 1000, 100_000] {
+        let traffic = Traffic {
+            connections,
+            exchanges: 200_000,
+            body: 90,
+        };
+        let file = folder.join(format!("{connections}.pcap"));
+        generate(&file, traffic)?;
+        files.push((file, traffic.handshake_packets()));
+        figures.push((Rounds::default(), Rounds::default()));
+    }
+    for _ in 0..ROUNDS {
+        for ((file, skip), (floor, subject)) in files.iter().zip(&mut figures) {
+            let pass = offline::floor(file, *skip);
+            floor.0.push(pass.seconds / pass.packets as f64 * 1e6);
+            let pass = offline::subject(file, *skip);
+            subject.0.push(pass.seconds / pass.packets as f64 * 1e6);
+        }
+    }
+    for (file, _) in &files {
+        std::fs::remove_file(file)?;
+    }
+    let [one, thousand, many] = &figures[..] else {
+        return Ok(());
+    };
+    for (what, figure) in [
+        (
+            "µs a packet at 1,000 live connections, to that at 1",
+            thousand,
+        ),
+        (
+            "µs a packet at 100,000 live connections, to that at 1",
+            many,
+        ),
+    ] {
+        page.row(
+            what,
+            format!("{:.2} (at 1)", one.1.median()),
+            format!("{:.2}", figure.1.median()),
+            ratios(&figure.1, &one.1),
+            "≤ 1.5",
+        );
+    }
+    Ok(())
+}
+
+fn live_rows(page: &mut Page) -> io::Result<()> {
+    let stage = Stage::build()?;
+    let full = Load {
+        connections: 64,
+        requests: 100_000,
+        rate: 0,
+        body: 0,
+        linger: Duration::ZERO,
+    };
+    saturation(page, &stage, full)?;
+    let median = |of: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(of).collect());
+    for (what, rate, requests, goal) in [
+        ("lag at 10 requests a second: p50 in ms", 10, 50, "≤ 5"),
+        (
+            "lag at 1,000 requests a second: p50 in ms (p99 beside)",
+            1000,
+            4000,
+            "p50 ≤ 1, p99 ≤ 5",
+        ),
+        (
+            "lag at 20,000 requests a second: p50 in ms (p99 beside)",
+            20_000,
+            60_000,
+            "–",
+        ),
+    ] {
+        let load = Load {
+            rate,
+            requests,
+            ..full
+        };
+        let runs: Vec<Run> = (0..3)
+            .map(|_| stage.run(Beside::Shadowtap, load, &[]))
+            .collect::<Result<_, _>>()?;
+        let p99 = median(&|run| run.served.lag_p99 as f64 / 1e6, &runs);
+        let reached = median(
+            &|run| run.loaded.requests as f64 / run.loaded.seconds,
+            &runs,
+        );
+        page.row(
+            what,
+            "–",
+            format!("p99 {:.2} at {:.0}/s", p99.median(), reached.median()),
+            median(&|run| run.served.lag_p50 as f64 / 1e6, &runs),
+            goal,
+        );
+        if rate == 10 {
+            page.row(
+                "CPU at 10 requests a second: percent of a core",
+                "–",
+                "",
+                median(&|run| run.share * 100.0, &runs),
+                "near 0",
+            );
+        }
+    }
+    let to_first: Vec<f64> = (0..ROUNDS)
+        .map(|_| stage.to_first())
+        .collect::<Result<_, _>>()?;
+    page.row(
+        "from start to the first mirrored request: ms",
+        "–",
+        "",
+        Rounds(to_first),
+        "< 100",
+    );
+    let open = Load {
+        connections: 10_000,
+        requests: 20_000,
+        rate: 0,
+        body: 0,
+        linger: Duration::from_secs(2),
+    };
+    let run = stage.run(Beside::Shadowtap, open, &[])?;
+    page.row(
+        "peak memory with 10,000 open connections, small requests: MiB",
+        "–",
+        "",
+        Rounds(vec![run.memory]),
+        "≤ 32",
+    );
+    let large = Load {
+        connections: 1000,
+        requests: 1000,
+        rate: 0,
+        body: 1_000_000,
+        linger: Duration::from_secs(1),
+    };
+    let run = stage.run(Beside::Shadowtap, large, &[])?;
+    page.row(
+        "peak memory with 1,000 connections and bodies of 1 MB: MiB",
+        "–",
+        format!("{} of 1,000 reached version 2", run.served.requests),
+        Rounds(vec![run.memory]),
+        "≤ the limit",
+    );
+    Ok(())
+}
+
+/// As fast as the load generator goes, and half as fast, with nobody, tcpdump and shadowtap beside version 1.
+fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
+    let per_100k = |run: &Run| run.cpu.total * 1e5 / run.loaded.requests as f64;
+    let throughput = |run: &Run| run.loaded.requests as f64 / run.loaded.seconds;
+    let has_gor = Command::new("gor").arg("version").output().is_ok();
+    let beside = [
+        Beside::Nobody,
+        Beside::Tcpdump,
+        Beside::Shadowtap,
+        Beside::Gor,
+    ];
+    let beside = &beside[..if has_gor { 4 } else { 3 }];
+    let mut bare = Rounds::default();
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); beside.len()];
+    let mut halves = runs.clone();
+    for _ in 0..ROUNDS {
+        bare.0
+            .push(stage.bare(full.connections, full.requests)?.total);
+        for (who, runs) in beside.iter().zip(&mut runs) {
+            runs.push(stage.run(*who, full, &[])?);
+        }
+    }
+    let of = |figure: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(figure).collect());
+    let half = of(&throughput, &runs[0]).median() / 2.0;
+    for _ in 0..ROUNDS {
+        for (who, runs) in beside.iter().zip(&mut halves) {
+            let load = Load {
+                rate: half as u32,
+                requests: full.requests / 2,
+                ..full
+            };
+            runs.push(stage.run(*who, load, &[])?);
+        }
+    }
+    let tcpdump = of(&per_100k, &runs[1]);
+    let floor = Rounds(
+        bare.0
+            .iter()
+            .zip(&tcpdump.0)
+            .map(|(bare, tcpdump)| bare + tcpdump)
+            .collect(),
+    );
+    // A request that was shed was not sent: a run that sheds looks cheaper than it is.
+    let subject = of(
+        &|run| run.cpu.total * 1e5 / run.served.requests.max(1) as f64,
+        &runs[2],
+    );
+    let kernel = of(
+        &|run| run.cpu.kernel * 1e5 / run.served.requests.max(1) as f64,
+        &runs[2],
+    );
+    page.row(
+        "live: CPU seconds for 100,000 requests captured and replayed",
+        format!(
+            "{:.2} ({:.2} bare loop, {:.2} tcpdump)",
+            floor.median(),
+            bare.median(),
+            tcpdump.median()
+        ),
+        format!(
+            "{:.2} ({:.2} of it the kernel's)",
+            subject.median(),
+            kernel.median()
+        ),
+        ratios(&subject, &floor),
+        "≤ 1.4",
+    );
+    let complete = |run: &Run| run.served.requests as f64 * 100.0 / run.loaded.requests as f64;
+    page.row(
+        "completeness at the highest rate: percent of the requests at version 2",
+        "100",
+        format!(
+            "at {:.0} requests a second",
+            of(&throughput, &runs[2]).median()
+        ),
+        of(&complete, &runs[2]),
+        "100",
+    );
+    let [alone, dumped, mirrored] = [0, 1, 2].map(|at| of(&throughput, &runs[at]));
+    page.row(
+        "version 1's throughput at saturation, to that with tcpdump beside it",
+        format!(
+            "{:.0} a second ({:.0} alone)",
+            dumped.median(),
+            alone.median()
+        ),
+        format!(
+            "{:.0} a second, version 2 on the same cores",
+            mirrored.median()
+        ),
+        ratios(&mirrored, &dumped),
+        "≥ 0.98",
+    );
+    let p99 = |run: &Run| run.loaded.p99 as f64 / 1e6;
+    let [alone, dumped, mirrored] = [0, 1, 2].map(|at| of(&p99, &halves[at]));
+    page.row(
+        "version 1's p99 at half of that, to that with tcpdump beside it",
+        format!("{:.2} ms ({:.2} alone)", dumped.median(), alone.median()),
+        format!("{:.2} ms, version 2 on the same cores", mirrored.median()),
+        ratios(&mirrored, &dumped),
+        "≤ 1.02",
+    );
+    if has_gor {
+        let (ours, theirs) = (&runs[2], &runs[3]);
+        page.row(
+            "GoReplay: its CPU for 100,000 requests, to shadowtap's",
+            format!("{:.2} s", of(&per_100k, theirs).median()),
+            format!("{:.2} s", of(&per_100k, ours).median()),
+            ratios(&of(&per_100k, theirs), &of(&per_100k, ours)),
+            "≥ 10",
+        );
+        page.row(
+            "GoReplay: its peak memory, to shadowtap's",
+            format!("{:.0} MiB", of(&|it| it.memory, theirs).median()),
+            format!("{:.0} MiB", of(&|it| it.memory, ours).median()),
+            ratios(&of(&|it| it.memory, theirs), &of(&|it| it.memory, ours)),
+            "≥ 10",
+        );
+        page.row(
+            "GoReplay: completeness in percent",
+            "100",
+            "",
+            of(&complete, theirs),
+            "–",
+        );
+        page.row(
+            "GoReplay: p50 of its lag in ms",
+            "–",
+            "",
+            of(&|it| it.served.lag_p50 as f64 / 1e6, theirs),
+            "–",
+        );
+        page.row(
+            "GoReplay: version 1's p99 at half the load, to that with tcpdump",
+            "–",
+            "",
+            ratios(&of(&p99, &halves[3]), &dumped),
+            "–",
+        );
+    } else {
+        page.note(
+            "There was no `gor` on the PATH: nothing was compared with GoReplay in this run."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Where and when, and with what.
+fn machine() -> String {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok();
+        let text = output
+            .map(|it| {
+                if it.stdout.is_empty() {
+                    it.stderr
+                } else {
+                    it.stdout
+                }
+            })
+            .unwrap_or_default();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!(
+        "{}; Linux {}; {cores} cores, {}; load average at the end {}; {}; {}; shadowtap {}.",
+        said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        said("uname", &["-r"]),
+        model.trim_start_matches(['\t', ' ', ':']).trim_end(),
+        load.split(' ').next().unwrap_or_default(),
+        said("tcpdump", &["--version"]),
+        said("rustc", &["--version"]),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
