@@ -4,13 +4,14 @@ CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
 
-.PHONY: help setup setup-build demo test bench lint doc conformance regenerate fuzz image
+.PHONY: help setup setup-build demo test bench counts lint doc conformance regenerate fuzz image
 
 help:
 	@echo 'make demo         show the main job, live, on this machine'
 	@echo 'make test         install what is missing, then run every test'
 	@echo 'make setup        install what is missing to build and to test'
 	@echo 'make bench        what the benchmarks in benches/ measure on this machine'
+	@echo 'make counts       instructions for each packet read and request replayed'
 	@echo 'make lint         formatting and lints'
 	@echo 'make doc          the API documentation, warnings are errors'
 	@echo 'make conformance  score every capture and write docs/conformance.md'
@@ -32,6 +33,9 @@ test: setup
 
 bench: setup-build
 	$(CARGO) bench --locked --bench '*'
+
+counts: setup-build
+	@$(CARGO) bench --quiet --locked --bench performance -- counts
 
 lint: setup-build
 	$(CARGO) fmt --check
