@@ -2,6 +2,8 @@
 
 pub mod compare;
 pub mod convert;
+pub mod egress;
+pub mod feed;
 pub mod gor;
 mod guard;
 pub mod inject;
@@ -12,6 +14,7 @@ pub mod lookahead;
 pub mod losses;
 pub mod middleware;
 pub mod mirror;
+pub mod mock;
 mod outlets;
 pub mod playlist;
 pub mod record;
@@ -111,6 +114,7 @@ pub fn run(config: Config, screen: &Screen) -> ExitCode {
         Job::Replay(job) => return run_replay(job, screen, &logging),
         Job::Convert(job) => convert::run(job, screen),
         Job::Gor(job) => gor::run(*job, screen),
+        Job::Mock(job) => mock::run(&job, screen),
     };
     exit_code(finished.and_then(|finished| conclude(finished, &logging)))
 }
@@ -228,6 +232,30 @@ pub(crate) fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
+}
+
+/// A client for plain HTTP that does as it is told: no proxies, no redirects, nothing sent twice.
+pub(crate) fn http_client() -> reqwest::Result<reqwest::Client> {
+    http_client_through(None)
+}
+
+/// The same, through a forward proxy if there is one.
+pub(crate) fn http_client_through(proxy: Option<&str>) -> reqwest::Result<reqwest::Client> {
+    // The error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(reqwest::Proxy::http(proxy)?);
+    }
+    builder
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .tcp_nodelay(true)
+        .http1_only()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(30))
+        .build()
 }
 
 /// Starts the admin server, if there is to be one. It serves until the runtime ends.

@@ -9,6 +9,7 @@ pub mod gor;
 pub mod inject;
 pub mod inspect;
 pub mod mirror;
+pub mod mock;
 pub mod options;
 pub mod record;
 pub mod replay;
@@ -50,6 +51,8 @@ pub enum Job {
     Gor(Box<gor::Job>),
     /// Sidecars to a verdict.
     Verdict(verdict::Job),
+    /// Version 1's answers for version 2.
+    Mock(mock::Job),
     /// The demonstration.
     Demo(demo::Job),
 }
@@ -142,6 +145,7 @@ impl Config {
             // Read above.
             Verb::Gor(_) => Err(Wrong("give its flags right behind 'gor'".to_owned())),
             Verb::Verdict(args) => Ok(Job::Verdict(args.into_job())),
+            Verb::Mock(args) => args.into_job().map(Job::Mock),
             Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
         };
         let job = job.map_err(|wrong| {
@@ -276,6 +280,7 @@ enum Verb {
     Gor(gor::Flags),
     Inject(inject::Flags),
     Verdict(verdict::Flags),
+    Mock(mock::Flags),
     Demo(demo::Flags),
 }
 
@@ -290,6 +295,7 @@ impl Verb {
             Self::Inject(_) => "inject",
             Self::Gor(_) => "gor",
             Self::Verdict(_) => "verdict",
+            Self::Mock(_) => "mock",
             Self::Demo(_) => "demo",
         }
     }
@@ -364,6 +370,6 @@ mod tests {
             }
             verbs += 1;
         }
-        assert_eq!(verbs, 9);
+        assert_eq!(verbs, 10);
     }
 }

@@ -4,6 +4,7 @@
 //! `shadowtap mirror` runs it captures that live and sends it to version 2. Nothing in it is simulated, and every
 //! number that is printed was measured.
 
+pub mod cart;
 mod namespace;
 pub mod sample;
 mod traffic;
@@ -112,11 +113,15 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
     let mirror_job = mirror::Job {
         live: live_config(ends.clone()),
         tap: TapConfig {
-            watch: Watch { ends, local: None },
+            watch: Watch {
+                ends,
+                ..Watch::default()
+            },
             ..TapConfig::default()
         },
         traffic: crate::traffic::Traffic::default(),
         middleware: None,
+        egress: None,
         targets,
         compare: Some(CompareJob {
             settings: Settings::default(),

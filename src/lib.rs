@@ -39,6 +39,7 @@
 //!   and counts; from a file there is no queue, and the reader waits.
 //! * `forward` offers each request to every engine; `replay-N` are the engines' threads, which send
 //!   ([`replay::Engine`]); `write` writes a recording.
+//! * `feed` tells a mock what version 1 called, and asks for the side effects; it exists where `--to-mock` is given.
 //! * The main thread runs signals, the admin server, and ten times a second the metrics and the progress line. Workers
 //!   publish copies of their accounts to it; no counter is shared.
 //! * Closing a channel is the shutdown message. There are no stop flags: capture ends when its [`app::live::Stop`] is

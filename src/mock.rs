@@ -139,6 +139,17 @@ impl Miss {
     }
 }
 
+/// How a call ended that got no answer here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// The real provider answered it.
+    Passed,
+    /// The real provider did not.
+    NotPassed,
+    /// The caller went away.
+    CallerGone,
+}
+
 /// A call of version 2 that is being answered.
 #[derive(Debug)]
 pub struct Asked {
@@ -146,6 +157,8 @@ pub struct Asked {
     pub call: Arc<Call>,
     /// When it came.
     came: Timestamp,
+    /// Whether the real provider may get it when nothing fits: then it does not wait, and is no miss.
+    pub may_pass: bool,
     connection: Option<u64>,
     owner: Option<Owner<ExchangeKey>>,
     looked_at: u64,
@@ -277,6 +290,7 @@ impl Mock {
         Asked {
             call: Arc::new(call),
             came: now,
+            may_pass: false,
             connection,
             owner: None,
             looked_at: 0,
@@ -333,6 +347,7 @@ impl Mock {
         };
         match found {
             Some(found) => self.give(found, &owner, &call),
+            None if asked.may_pass => Decision::Wait(Duration::ZERO),
             None if is_last => self.miss(&owner, &call),
             None => {
                 let news = NEWS_WITHIN.saturating_sub(waited);
@@ -342,13 +357,15 @@ impl Mock {
         }
     }
 
-    /// The call ended outside: passed on to the provider, or its caller went away before there was an answer.
-    pub fn leave(&mut self, asked: &Asked, passed: bool) {
-        if passed {
-            self.account.count(Counter::MockAnswered);
-            self.account.count(Counter::MockPassedThrough);
-        } else {
-            self.account.drop(Reason::MockCallerGone);
+    /// The call ended outside.
+    pub fn leave(&mut self, asked: &Asked, left: Left) {
+        match left {
+            Left::Passed => {
+                self.account.count(Counter::MockAnswered);
+                self.account.count(Counter::MockPassedThrough);
+            }
+            Left::NotPassed => self.account.drop(Reason::PassThroughFailed),
+            Left::CallerGone => self.account.drop(Reason::MockCallerGone),
         }
         let owner = asked.owner.clone().unwrap_or(Owner::Nobody);
         self.compare_unmatched(&owner, &asked.call);

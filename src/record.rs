@@ -25,11 +25,33 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::exchange::Exchange;
+
 pub use self::damage::Damage;
 pub use self::input::{Format, Input, detect};
 pub use self::reader::Reader;
 pub use self::writer::{Options, Writer};
 pub(crate) use crate::time::rfc3339;
+
+/// An HTTP archive of those exchanges, as a whole; what an archive cannot say is left out of it.
+#[must_use]
+pub fn har_archive<'a>(exchanges: impl Iterator<Item = &'a Exchange>) -> Vec<u8> {
+    let mut archive = har::header();
+    let mut is_first = true;
+    for exchange in exchanges {
+        let before = archive.len();
+        if !is_first {
+            archive.push(b',');
+        }
+        if har::append_entry(&mut archive, exchange) {
+            is_first = false;
+        } else {
+            archive.truncate(before);
+        }
+    }
+    archive.extend_from_slice(har::FOOTER);
+    archive
+}
 
 /// What is wrong with a recording as a whole.
 #[derive(Debug, thiserror::Error)]

@@ -162,6 +162,44 @@ pub fn account(account: &Account, targets: &[TargetSummary]) -> String {
             ),
         );
     }
+    if get(EgressCalls) > 0 {
+        line(
+            "called",
+            get(EgressCalls),
+            format!(
+                "outgoing calls of version 1, {} told to the mock",
+                grouped(get(EgressFed))
+            ),
+        );
+    }
+    if get(MockCalls) > 0 {
+        line(
+            "mocked",
+            get(MockAnswered),
+            format!(
+                "of {} calls of version 2: exact {}, normalised {}, sequence {}, passed through {}",
+                grouped(get(MockCalls)),
+                grouped(get(MockExact)),
+                grouped(get(MockNormalised)),
+                grouped(get(MockSequence)),
+                grouped(get(MockPassedThrough)),
+            ),
+        );
+    }
+    let differing = get(SideEffectsMissing) + get(SideEffectsExtra) + get(SideEffectsChanged);
+    if get(SideEffectsSame) + differing > 0 {
+        line(
+            "side effects",
+            differing,
+            format!(
+                "of version 2 differ: {} missing, {} extra, {} changed; {} are the same",
+                grouped(get(SideEffectsMissing)),
+                grouped(get(SideEffectsExtra)),
+                grouped(get(SideEffectsChanged)),
+                grouped(get(SideEffectsSame)),
+            ),
+        );
+    }
     for target in targets {
         let (failed, skipped) = target.failed_and_skipped();
         let classes: Vec<String> = STATUS_CLASSES

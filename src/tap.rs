@@ -14,6 +14,7 @@ mod tests;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Account;
@@ -43,6 +44,8 @@ pub struct Watch {
     /// When given, a watched server end must also have one of these addresses: so that a pod which calls another one
     /// on the watched port number is not taken for its server.
     pub local: Option<HashSet<IpAddr>>,
+    /// Server ends elsewhere, which this machine calls.
+    pub called: Arc<HashSet<SocketAddr>>,
 }
 
 /// A server end to watch.
@@ -82,11 +85,11 @@ impl Watch {
         let is_watched = self.ends.iter().any(|watched| {
             watched.port == end.port() && watched.address.is_none_or(|address| address == end.ip())
         });
-        is_watched
-            && self
-                .local
-                .as_ref()
-                .is_none_or(|local| local.contains(&end.ip()))
+        let is_local = || {
+            let local = self.local.as_ref();
+            local.is_none_or(|local| local.contains(&end.ip()))
+        };
+        is_watched && is_local() || self.called.contains(&end)
     }
 }
 
@@ -158,6 +161,11 @@ impl Tap {
     /// Replaces the local addresses (see [`Watch::local`]); connections already known stay as they are.
     pub fn set_local(&mut self, local: HashSet<IpAddr>) {
         self.connections.watch.local = Some(local);
+    }
+
+    /// Replaces the server ends elsewhere (see [`Watch::called`]); connections already known stay as they are.
+    pub fn set_called(&mut self, called: HashSet<SocketAddr>) {
+        self.connections.watch.called = Arc::new(called);
     }
 
     /// What was counted so far.

@@ -1,5 +1,8 @@
 //! Integration tests: one binary, one module for each theme.
 
+// A cart, its payment provider and a mock, live in network namespaces.
+#[cfg(target_os = "linux")]
+mod cart;
 // The program while it runs: the admin server, and what signals do.
 mod admin;
 // A recording in, a verdict out: comparing and judging through the program.
@@ -26,6 +29,8 @@ mod middleware;
 // Pods in miniature: the walk-through on Kubernetes, request by request.
 #[cfg(target_os = "linux")]
 mod pod;
+// The mock through the program.
+mod mock;
 // Recordings, written and read back.
 mod record;
 // The replay engine against real sockets: what the target gets to the byte, what becomes of each request.

@@ -184,6 +184,11 @@ impl Comparing {
         self.0.results().judge.tally().clone()
     }
 
+    /// Tells the judge of something that was compared elsewhere, such as side effects.
+    pub fn judge(&self, trial: &Trial<'_>) {
+        self.0.results().judge.add(trial);
+    }
+
     /// What the judge says, where so much of the traffic was judged.
     #[must_use]
     pub fn verdict(&self, completeness: &Completeness) -> Verdict {

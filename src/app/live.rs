@@ -4,6 +4,8 @@
 //! wake-up is paid once a block. The channel closes when the worker ends. A worker ends when everybody who holds its
 //! [`Stop`] has dropped it.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,10 @@ impl Block {
     }
 }
 
+/// The server ends elsewhere whose connections are followed too, as they are now; see
+/// [`Watch::called`](crate::tap::Watch::called).
+pub type Called = watch::Receiver<HashSet<SocketAddr>>;
+
 /// What is done with each packet beside finding the HTTP in it.
 pub enum Packets {
     /// Nothing.
@@ -115,11 +121,15 @@ pub enum WhenDropped {
 /// When the system gives no thread.
 pub fn start(
     mut live: Live,
-    tap: Tap,
+    mut tap: Tap,
     packets: Packets,
     when_dropped: WhenDropped,
+    called: Option<Called>,
     ready: Latch,
 ) -> anyhow::Result<(Worker, Stop)> {
+    if let Some(called) = &called {
+        tap.set_called(called.borrow().clone());
+    }
     let (open, stopped) = bounded(0);
     let (working, ended) = bounded::<()>(0);
     let (batches_in, batches) = bounded(QUEUED_BATCHES);
@@ -135,6 +145,7 @@ pub fn start(
         tap,
         packets,
         when_dropped,
+        called,
         stopped,
         batches: batches_in,
         published,
@@ -201,6 +212,7 @@ struct Capture {
     tap: Tap,
     packets: Packets,
     when_dropped: WhenDropped,
+    called: Option<Called>,
     stopped: Receiver<()>,
     batches: Sender<Batch>,
     published: watch::Sender<Account>,
@@ -346,6 +358,12 @@ impl Capture {
     /// Asks the kernel what it lost, and which addresses are local now.
     fn refresh(&mut self) {
         self.own.merge(&self.live.losses());
+        if let Some(called) = &mut self.called {
+            let called = called.borrow_and_update();
+            if called.has_changed() {
+                self.tap.set_called(called.clone());
+            }
+        }
         match local_addresses() {
             Ok(addresses) => self.tap.set_local(addresses),
             Err(error) => tracing::warn!(%error, "the local addresses cannot be listed"),

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::compare::{Comparer, Comparing, completeness};
+use super::egress::{Calls, Egress};
 use super::guard::{self, Guards};
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
 use super::losses::LossWatch;
@@ -55,6 +56,7 @@ pub struct Mirror {
     /// What the capture counts for each request in a batch that nobody took.
     dropped: u64,
     guards: Arc<Guards>,
+    egress: Option<Egress>,
     /// Dropped when a target has resolved.
     resolving: Option<Latch>,
 }
@@ -79,6 +81,15 @@ impl Mirror {
             None => nobody,
         };
         let comparer = start_comparer(job.compare.as_ref(), WhenFull::DropNewest)?;
+        let comparing = comparer.as_ref().map(Comparer::comparing);
+        let mut egress = match &job.egress {
+            Some(config) => Some(Egress::start(config, comparing).await?),
+            None => None,
+        };
+        let observer = match &egress {
+            Some(egress) => egress.observer(&observer),
+            None => observer,
+        };
         let configs: Vec<_> = job.targets.iter().map(guarded).collect();
         let engines = start_engines(&configs, metrics, &observer, comparer.as_ref())?;
         super::say_what_is_captured(&job.live, &live);
@@ -107,13 +118,22 @@ impl Mirror {
             Some(_) => WhenDropped::Middleware,
             None => WhenDropped::Replays(dropped),
         };
-        let (worker, stop) =
-            live::start(live, tap, Packets::Passing, when_dropped, readiness.capture)?;
+        let called = egress.as_ref().map(Egress::called);
+        let (worker, stop) = live::start(
+            live,
+            tap,
+            Packets::Passing,
+            when_dropped,
+            called,
+            readiness.capture,
+        )?;
         let batches = worker.batches.clone();
+        let counted = worker.account.clone();
+        let calls = egress.as_mut().and_then(|egress| egress.calls(counted));
         let looker = Arc::clone(&guards);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, way, &looker, &observer, comparing.as_ref()))
+            .spawn(move || forward(&batches, way, calls, &looker, &observer, comparing.as_ref()))
             .context("starting a thread")?;
         Ok(Self {
             worker,
@@ -125,6 +145,7 @@ impl Mirror {
             comparer,
             dropped,
             guards,
+            egress,
             resolving: Some(readiness.target),
         })
     }
@@ -142,6 +163,9 @@ impl Mirror {
         }
         if let Some(comparer) = &self.comparer {
             account.merge(&comparer.comparing().account());
+        }
+        if let Some(egress) = &self.egress {
+            account.merge(&egress.account());
         }
         account
     }
@@ -192,6 +216,10 @@ impl Mirror {
             let snapshot = engine.drain(deadline.saturating_duration_since(Instant::now()));
             account.merge(&snapshot.account);
             targets.push(target_summary(name, snapshot));
+        }
+        // Side effects are judged too.
+        if let Some(egress) = self.egress {
+            account.merge(&egress.stop(deadline));
         }
         let compared = finish_comparing(self.comparer, &captured, &targets, &mut account);
         Finished {
@@ -417,12 +445,16 @@ pub(super) fn finish_comparing(
 fn forward(
     batches: &Receiver<Batch>,
     mut way: Way,
+    mut calls: Option<Calls>,
     guards: &Guards,
     observer: &Observer,
     comparing: Option<&Comparing>,
 ) {
     let mut pipelines = Pipelines::default();
-    for batch in batches {
+    for mut batch in batches {
+        if let Some(calls) = &mut calls {
+            calls.take_from(&mut batch);
+        }
         for event in batch {
             observer(Observation::Captured(&event));
             let pipelined = pipelines.push(&event);
@@ -446,5 +478,8 @@ fn forward(
             }
         }
         way.flush();
+    }
+    if let Some(calls) = calls {
+        calls.finish();
     }
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::watch;
 
 use super::Finished;
+use super::egress::Addresses;
 use super::live::{self, Batch, Block, Packets, WhenDropped};
 use super::losses::LossWatch;
 use super::signals::StopSignals;
@@ -58,7 +59,12 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     } else {
         (Packets::Passing, WhenDropped::Records)
     };
-    let (worker, stop) = live::start(live, tap, packets, when_dropped, capture_latch)?;
+    let called = if job.egress.is_empty() {
+        None
+    } else {
+        Some(Addresses::resolve(&job.egress).await.now)
+    };
+    let (worker, stop) = live::start(live, tap, packets, when_dropped, called, capture_latch)?;
     let batches = worker.batches.clone();
     let choice = job.choice.clone();
     let (publish, written) = watch::channel(Account::new());

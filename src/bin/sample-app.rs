@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use shadowtap::app::signals::StopSignals;
 use shadowtap::cli::values;
+use shadowtap::demo::cart::{Cart, CartConfig, Provider};
 use shadowtap::demo::sample::{Sample, SampleConfig};
 use tokio::net::TcpListener;
 
@@ -36,9 +37,37 @@ struct Args {
     #[arg(long, env = "WRONG", value_parser = clap::builder::BoolishValueParser::new())]
     wrong: bool,
 
+    /// What it is: the shop, a cart that charges for its orders at a payment provider, or that provider.
+    #[arg(long, env = "ROLE", value_enum, default_value_t = Role::Shop)]
+    role: Role,
+
+    /// The payment provider that the cart calls.
+    #[arg(
+        long,
+        env = "PROVIDER",
+        default_value = "http://payment:9000",
+        value_name = "URL"
+    )]
+    provider: String,
+
+    /// The forward proxy through which the cart calls it.
+    #[arg(long, env = "HTTP_PROXY", value_name = "URL")]
+    proxy: Option<String>,
+
+    /// Let the cart charge twice for each order.
+    #[arg(long, env = "CHARGE_TWICE", value_parser = clap::builder::BoolishValueParser::new())]
+    charge_twice: bool,
+
     /// Let GET /search take longer than it should.
     #[arg(long, env = "SLOW", default_value = "0s", value_parser = values::duration, value_name = "TIME")]
     slow: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    Shop,
+    Cart,
+    Provider,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +85,11 @@ fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(async {
+            match args.role {
+                Role::Shop => {}
+                Role::Cart => return run_cart(args).await,
+                Role::Provider => return run_provider(args).await,
+            }
             let config = SampleConfig {
                 version: args.app_version,
                 wrong: args.wrong,
@@ -88,4 +122,38 @@ fn run(args: Args) -> anyhow::Result<()> {
             }
             Ok(())
         })
+}
+
+async fn run_cart(args: Args) -> anyhow::Result<()> {
+    let config = CartConfig {
+        provider: args.provider,
+        proxy: args.proxy.filter(|proxy| !proxy.is_empty()),
+        charges_twice: args.charge_twice,
+        log: true,
+    };
+    let cart = Cart::bind(config, args.listen)
+        .await
+        .with_context(|| format!("--listen {}", args.listen))?;
+    until_stopped("cart", cart.address()?, cart.serve()).await
+}
+
+async fn run_provider(args: Args) -> anyhow::Result<()> {
+    let provider = Provider::bind(args.listen, true)
+        .await
+        .with_context(|| format!("--listen {}", args.listen))?;
+    until_stopped("provider", provider.address()?, provider.serve()).await
+}
+
+async fn until_stopped(
+    what: &str,
+    address: SocketAddr,
+    serve: impl Future<Output = std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let _ = writeln!(std::io::stdout(), "{what} on {address}");
+    let mut signals = StopSignals::new()?;
+    tokio::select! {
+        ended = serve => ended?,
+        _ = signals.recv() => {}
+    }
+    Ok(())
 }

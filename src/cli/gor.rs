@@ -313,7 +313,7 @@ fn raw_inputs(given: &Given) -> Result<Vec<(Input, Option<Limit>)>, String> {
         let mut tap = TapConfig {
             watch: Watch {
                 ends: raw.ends.clone(),
-                local: None,
+                ..Watch::default()
             },
             limits: Limits {
                 message: MessageLimits {

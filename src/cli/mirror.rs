@@ -9,9 +9,10 @@ use super::options::{
     CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
 };
 use super::{Wrong, values};
+use crate::app::egress::{self, Called, EgressConfig};
 use crate::capture::live::LiveConfig;
 use crate::middleware::Command;
-use crate::replay::{ReplayConfig, WhenFull};
+use crate::replay::{ReplayConfig, Scheme, Target, WhenFull};
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Traffic;
 
@@ -21,6 +22,7 @@ use crate::traffic::Traffic;
     shadowtap mirror --port 8080 --to http://my-app-v2\n  \
     shadowtap mirror -i eth0 --port 10.0.0.5:8080 --to http://v2:8080 --admin 127.0.0.1:9100\n  \
     shadowtap mirror --port 80,8080 --to https://staging.example.com --host target\n  \
+    shadowtap mirror --port 80 --to http://v2 --learn-egress payment:80 --to-mock http://mock:9900\n  \
     shadowtap mirror --port 80 --to http://v2 --safe-only --except path:/admin/** --percent 10\n  \
     shadowtap mirror --port 80 --to http://v2 --control http://v1-b --ignore body.took --route /shops/{shop}")]
 pub struct Flags {
@@ -75,7 +77,49 @@ pub struct Flags {
     compare: CompareFlags,
 
     #[command(flatten)]
+    egress: EgressFlags,
+
+    #[command(flatten)]
     run: RunFlags,
+}
+
+/// Version 1's outgoing calls.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Outgoing calls")]
+struct EgressFlags {
+    /// Watch version 1's outgoing calls to these, and learn what they are answered; see 'shadowtap mock'.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        env = "SHADOWTAP_LEARN_EGRESS"
+    )]
+    learn_egress: Vec<Called>,
+
+    /// The mock that is told of the calls and of the replays, so that it gives version 2 the same answers.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "learn_egress",
+        env = "SHADOWTAP_TO_MOCK"
+    )]
+    to_mock: Option<Target>,
+}
+
+impl EgressFlags {
+    fn into_config(self) -> Result<Option<EgressConfig>, Wrong> {
+        if let Some(mock) = &self.to_mock
+            && mock.scheme() != Scheme::Http
+        {
+            return Err(Wrong(format!(
+                "--to-mock {mock}: a mock is told over http://, not https://"
+            )));
+        }
+        Ok((!self.learn_egress.is_empty()).then_some(EgressConfig {
+            ends: self.learn_egress,
+            to_mock: self.to_mock,
+        }))
+    }
 }
 
 /// What `mirror` is to do.
@@ -93,6 +137,8 @@ pub struct Job {
     pub targets: Vec<ReplayConfig>,
     /// What is compared, if anything is.
     pub compare: Option<CompareJob>,
+    /// What is learnt of version 1's outgoing calls.
+    pub egress: Option<EgressConfig>,
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -105,8 +151,14 @@ impl Flags {
         let traffic = self.select.into_live_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
         let compare = self.compare.into_job(!self.no_compare, &mut targets)?;
+        let egress = self.egress.into_config()?;
+        let mut live = self.live.into_config(self.port.clone())?;
+        if let Some(egress) = &egress {
+            egress::widen(&mut live, &egress.ends);
+        }
         Ok(Job {
-            live: self.live.into_config(self.port.clone())?,
+            live,
+            egress,
             tap: self.tap.into_config(self.port),
             traffic,
             middleware: self.middleware,

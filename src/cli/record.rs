@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::{self, ChooseFlags, LiveFlags, RunFlags, TapFlags};
 use super::{Wrong, values};
+use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Choice;
@@ -18,6 +19,7 @@ use crate::traffic::Choice;
     shadowtap record --port 8080 --out traffic.pcap\n  \
     shadowtap record --port 8080 --out traffic.gor.gz --force\n  \
     shadowtap record --port 8080 --out errors.jsonl --only status:5xx --except path:/health\n  \
+    shadowtap record --port 8080 --egress payment:80,10.0.0.7:9000 --out calls.jsonl\n  \
     shadowtap record -i eth0 --filter 'tcp' --port 80 --out traffic.jsonl")]
 pub struct Flags {
     /// The port to capture; several for several, ADDRESS:PORT for one address. Default: every TCP port.
@@ -36,6 +38,16 @@ pub struct Flags {
     /// which gets JSON lines.
     #[arg(short, long, value_name = "FILE", env = "SHADOWTAP_OUT")]
     out: PathBuf,
+
+    /// Version 1's outgoing calls to these are recorded as well, for 'shadowtap mock --from'.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        requires = "port",
+        env = "SHADOWTAP_EGRESS"
+    )]
+    egress: Vec<Called>,
 
     /// Write over a file that is there already.
     #[arg(
@@ -68,6 +80,8 @@ pub struct Job {
     pub tap: TapConfig,
     /// Which exchanges are written.
     pub choice: Choice,
+    /// Whom version 1 calls, as far as that is recorded too.
+    pub egress: Vec<Called>,
     /// The file to write.
     pub out: PathBuf,
     /// Whether it may be there already.
@@ -81,8 +95,11 @@ pub struct Job {
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         options::writable(&self.out)?;
+        let mut live = self.live.into_config(self.port.clone())?;
+        egress::widen(&mut live, &self.egress);
         Ok(Job {
-            live: self.live.into_config(self.port.clone())?,
+            live,
+            egress: self.egress,
             tap: self.tap.into_config_alone(self.port),
             choice: self.choose.into_choice(),
             out: self.out,

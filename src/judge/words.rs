@@ -6,6 +6,8 @@ use super::trial::ReferenceKind;
 use super::verdict::{
     Decision, EndpointVerdict, Excess, FieldVerdict, LatencyVerdict, Standing, Verdict,
 };
+use crate::compare::DifferenceKind;
+use crate::mock::shadow::CALL;
 use crate::report::{grouped, latency};
 
 /// Writes the reasons: each endpoint's, and those of the whole.
@@ -216,6 +218,14 @@ fn differs(field: &FieldVerdict, noise: Option<ReferenceKind>) -> String {
     } = field.excess;
     let (v2, reference, of) = (grouped(v2), grouped(reference), grouped(of));
     let name = format!("{} ({})", field.field, field.kind);
+    if let Some(call) = field.field.strip_prefix(CALL) {
+        let what = match field.kind {
+            DifferenceKind::Missing => format!("does not call {call} as often as version 1"),
+            DifferenceKind::Extra => format!("calls {call} more often than version 1"),
+            _ => format!("calls {call} with other content than version 1"),
+        };
+        return format!("version 2 {what} in {v2} of {of} requests");
+    }
     match noise {
         Some(_) => format!(
             "{name} differs in {v2} of {of} answers of version 2 alone, and in {reference} of {} alone",

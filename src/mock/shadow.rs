@@ -8,8 +8,10 @@ use std::time::Duration;
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::call::is_safe;
 use super::causality::{Causes, Owner};
 use super::stub::StubId;
+use crate::compare::DifferenceKind;
 use crate::time::Timestamp;
 
 /// Names an exchange of version 1 among those of several sidecars.
@@ -79,6 +81,39 @@ pub struct Settled {
     pub calls: Vec<Effect>,
 }
 
+impl Settled {
+    /// What the judge is told of this exchange: the endpoint under which its calls are judged, and each called endpoint that
+    /// differs, as a field. None when neither version called anybody with a method that changes something.
+    #[must_use]
+    pub fn as_trial(&self) -> Option<(String, DifferingCalls)> {
+        let changing = || {
+            self.calls.iter().filter(|effect| {
+                let method = effect.call.split(' ').next().unwrap_or_default();
+                !is_safe(method)
+            })
+        };
+        changing().next()?;
+        let differing = changing().flat_map(|effect| {
+            let field: Arc<str> = format!("{CALL}{}", effect.call).into();
+            [
+                (effect.missing, DifferenceKind::Missing),
+                (effect.extra, DifferenceKind::Extra),
+                (effect.changed, DifferenceKind::Value),
+            ]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(move |(_, kind)| (Arc::clone(&field), kind))
+        });
+        Some((format!("{}, its calls", self.endpoint), differing.collect()))
+    }
+}
+
+/// Called endpoints that differ, each as a field, and in which way.
+pub type DifferingCalls = Vec<(Arc<str>, DifferenceKind)>;
+
+/// What is in front of a called endpoint where it stands as a field that differs.
+pub const CALL: &str = "call ";
+
 /// Where a call of version 1 waits for its counterpart.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Slot {
@@ -136,6 +171,8 @@ struct Shadow {
     made: Vec<Made>,
     extra: Vec<Extra>,
     is_settled: bool,
+    /// Whether something that version 1 did in it was not seen: nothing can be said about it.
+    is_spoilt: bool,
 }
 
 /// A call of which only several exchanges are known that it may belong to.
@@ -202,6 +239,7 @@ impl Shadows {
                 made: Vec::new(),
                 extra: Vec::new(),
                 is_settled: false,
+                is_spoilt: false,
             },
         );
         if self.oldest.len() > MOST_EXCHANGES
@@ -224,13 +262,23 @@ impl Shadows {
     pub fn replayed(&mut self, key: &ExchangeKey, answered: bool, now: Timestamp) {
         self.replays.end(key);
         if let Some(shadow) = self.exchanges.get_mut(key) {
-            shadow.replay = if answered {
-                Replayed::Answered
-            } else {
-                Replayed::Not
-            };
+            // Of several targets that a request goes to, one answer is enough.
+            match (answered, shadow.replay) {
+                (true, _) => shadow.replay = Replayed::Answered,
+                (false, Replayed::Answered) => {}
+                (false, _) => shadow.replay = Replayed::Not,
+            }
         }
         self.look_whether_over(key, now);
+    }
+
+    /// Something that version 1 did in these exchanges was not seen; with none given, in any of that sidecar's.
+    pub fn spoil(&mut self, sidecar: &str, exchanges: &[ExchangeKey]) {
+        for (key, shadow) in &mut self.exchanges {
+            if exchanges.contains(key) || exchanges.is_empty() && *key.sidecar == *sidecar {
+                shadow.is_spoilt = true;
+            }
+        }
     }
 
     fn look_whether_over(&mut self, key: &ExchangeKey, now: Timestamp) {
@@ -390,7 +438,11 @@ impl Shadows {
         let Some(shadow) = self.exchanges.get_mut(key) else {
             return;
         };
-        if std::mem::replace(&mut shadow.is_settled, true) || shadow.replay != Replayed::Answered {
+        if shadow.replay == Replayed::Answered && !shadow.is_done {
+            return; // Due again when it is done.
+        }
+        let is_settled = std::mem::replace(&mut shadow.is_settled, true);
+        if is_settled || shadow.is_spoilt || shadow.replay != Replayed::Answered {
             return;
         }
         let mut effects: BTreeMap<Arc<str>, Effect> = BTreeMap::new();
@@ -431,7 +483,7 @@ impl Shadows {
             };
             let replayed = |owner: &ExchangeKey| {
                 let shadow = self.exchanges.get(owner);
-                shadow.is_some_and(|shadow| shadow.replay == Replayed::Answered)
+                shadow.is_some_and(|it| it.replay == Replayed::Answered && !it.is_spoilt)
             };
             // If one of them was not replayed, the call may have been that one's.
             if !owners.iter().all(replayed) {
@@ -498,6 +550,16 @@ impl Shadows {
         self.settled.iter().filter(move |it| {
             it.number > after && sidecar.is_none_or(|sidecar| it.sidecar == sidecar)
         })
+    }
+
+    /// How many results of a sidecar's exchanges are still to come, as far as that is known.
+    #[must_use]
+    pub fn unsettled(&self, sidecar: &str) -> u64 {
+        let is_its = |key: &ExchangeKey| *key.sidecar == *sidecar;
+        let due = self.due.iter().filter(|(_, key)| is_its(key)).count();
+        let loose = self.loose.values();
+        let loose = loose.filter(|(owners, _)| owners.iter().any(is_its));
+        (due + loose.count()) as u64
     }
 
     /// The sums by called endpoint.
@@ -594,6 +656,62 @@ mod tests {
     }
 
     #[test]
+    fn the_judge_rejects_a_version_2_that_charges_twice_and_says_so() {
+        use crate::judge::{
+            Completeness, Decision, Judge, LatencyMargin, Tolerances, Trial, verdict,
+        };
+        for (calls, extra, rejected) in [
+            (&["POST payment /charges"][..], 1, true),
+            (&["POST payment /charges"], 0, false),
+            // To ask twice changes nothing.
+            (&["GET stock /items"], 1, false),
+        ] {
+            let mut judge = Judge::new(LatencyMargin::default());
+            for number in 0..200 {
+                let settled = Settled {
+                    number,
+                    sidecar: "pod-1".to_owned(),
+                    exchange: number,
+                    endpoint: "POST /orders".to_owned(),
+                    calls: calls
+                        .iter()
+                        .map(|call| Effect {
+                            call: (*call).to_owned(),
+                            same: 1,
+                            extra,
+                            ..Effect::default()
+                        })
+                        .collect(),
+                };
+                let Some((endpoint, differing)) = settled.as_trial() else {
+                    continue;
+                };
+                judge.add(&Trial {
+                    endpoint: &endpoint,
+                    differing: &differing,
+                    v1_failed: false,
+                    v2_failed: false,
+                    latency: None,
+                    reference: None,
+                });
+            }
+            let said = verdict(
+                judge.tally(),
+                &Tolerances::default(),
+                &Completeness::default(),
+            );
+            assert_eq!(said.verdict == Decision::Reject, rejected, "{said:?}");
+            let reason = "POST /orders, its calls: version 2 calls POST payment /charges more often than version 1 in 200 of 200 requests";
+            assert_eq!(
+                said.reasons.iter().any(|it| it == reason),
+                rejected,
+                "{:?}",
+                said.reasons
+            );
+        }
+    }
+
+    #[test]
     fn nothing_is_said_of_what_was_not_replayed() {
         let charge: Arc<str> = "POST payment /charges".into();
         let mut shadows = Shadows::new(Duration::ZERO);
@@ -612,6 +730,44 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_of_what_was_not_seen_whole() {
+        let charge: Arc<str> = "POST payment /charges".into();
+        for spoilt in [&[][..], &[key(1)], &[key(7)]] {
+            let mut shadows = Shadows::new(Duration::ZERO);
+            shadows.begin(key(1), "POST /orders", None);
+            shadows.spoil("pod-2", &[]);
+            shadows.spoil("pod-1", spoilt);
+            shadows.extra(&Owner::Known(key(1)), None, &charge, "again");
+            over(&mut shadows, 1);
+            shadows.settle(at(2));
+            let said = if spoilt == [key(7)] {
+                vec![(1, [0, 0, 1, 0])]
+            } else {
+                vec![]
+            };
+            assert_eq!(told(&shadows), said);
+        }
+    }
+
+    #[test]
+    fn one_answer_of_several_targets_is_enough() {
+        let charge: Arc<str> = "POST payment /charges".into();
+        for order in [[true, false], [false, true]] {
+            let mut shadows = Shadows::new(Duration::ZERO);
+            shadows.begin(key(1), "POST /orders", None);
+            shadows.made(&[key(1)], &charge, StubId(1));
+            for answered in order {
+                shadows.replayed(&key(1), answered, at(1));
+            }
+            shadows.settle(at(1));
+            assert_eq!(told(&shadows), [], "version 1 is not done");
+            shadows.done(&key(1), at(2));
+            shadows.settle(at(2));
+            assert_eq!(told(&shadows), [(1, [0, 1, 0, 0])]);
+        }
+    }
+
+    #[test]
     fn a_call_of_one_of_several_exchanges_waits_for_all_of_them() {
         let charge: Arc<str> = "POST payment /charges".into();
         let mut shadows = Shadows::new(Duration::ZERO);
@@ -625,8 +781,10 @@ mod tests {
         over(&mut shadows, 1);
         shadows.settle(at(2));
         assert_eq!(told(&shadows), []);
+        assert_eq!(shadows.unsettled("pod-1"), 3);
         over(&mut shadows, 2);
         shadows.settle(at(3));
+        assert_eq!(shadows.unsettled("pod-1"), 0);
         assert_eq!(
             told(&shadows),
             [(1, [1, 0, 0, 0]), (1, [0, 1, 0, 0]), (1, [0, 0, 1, 0])]

@@ -105,7 +105,7 @@ fn ask(mock: &mut Mock, call: Call, now: Timestamp) -> (&'static str, String) {
     let mut asked = mock.asked(call, None, now);
     let decision = mock.answer(&mut asked, NO_FIELDS, now);
     if let Decision::Wait(_) = decision {
-        mock.leave(&asked, false);
+        mock.leave(&asked, Left::CallerGone);
     }
     told(&decision)
 }

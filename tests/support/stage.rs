@@ -3,6 +3,8 @@
 //!
 //! A namespace lives as long as a `cat` that waits for the end of its input, so nothing is left behind, whatever happens.
 
+pub(crate) mod cart;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -143,34 +145,7 @@ impl Stage {
 
     /// Starts `shadowtap` beside version 1 and waits until it says that it is ready.
     pub(crate) fn sidecar(&self, name: &str, admin: u16, arguments: &[&str]) -> Sidecar {
-        let errors = self.folder.path().join(format!("{name}.err"));
-        let output = self.folder.path().join(format!("{name}.out"));
-        let admin = format!("127.0.0.1:{admin}");
-        let child = self
-            .v1
-            .command(PROGRAM)
-            .args(arguments)
-            .args(["--admin", &admin])
-            .stdout(fs::File::create(&output).expect("a temporary file"))
-            .stderr(fs::File::create(&errors).expect("a temporary file"))
-            .spawn()
-            .expect("the program can be started");
-        let mut sidecar = Sidecar {
-            process: Process(child),
-            errors,
-            output,
-        };
-        wait_for(&format!("{name} to be ready"), || {
-            if let Some(status) = sidecar.process.0.try_wait().expect("our child") {
-                panic!("{name} ended with {status}: {}", sidecar.said());
-            }
-            self.v1
-                .command("curl")
-                .args(["-sf", "-o", "/dev/null", &format!("http://{admin}/readyz")])
-                .status()
-                .is_ok_and(|status| status.success())
-        });
-        sidecar
+        start(self.folder.path(), &self.v1, name, admin, arguments)
     }
 
     /// Starts the program beside version 1 and waits until it has said `word`.
@@ -326,6 +301,43 @@ impl Served {
     fn count(&self, line: &[u8]) -> usize {
         self.0.get(line).copied().unwrap_or(0)
     }
+}
+
+/// Starts `shadowtap` in a namespace and waits until its admin server says that it is ready.
+fn start(
+    folder: &Path,
+    namespace: &Namespace,
+    name: &str,
+    admin: u16,
+    arguments: &[&str],
+) -> Sidecar {
+    let errors = folder.join(format!("{name}.err"));
+    let output = folder.join(format!("{name}.out"));
+    let admin = format!("127.0.0.1:{admin}");
+    let child = namespace
+        .command(PROGRAM)
+        .args(arguments)
+        .args(["--admin", &admin])
+        .stdout(fs::File::create(&output).expect("a temporary file"))
+        .stderr(fs::File::create(&errors).expect("a temporary file"))
+        .spawn()
+        .expect("the program can be started");
+    let mut sidecar = Sidecar {
+        process: Process(child),
+        errors,
+        output,
+    };
+    wait_for(&format!("{name} to be ready"), || {
+        if let Some(status) = sidecar.process.0.try_wait().expect("our child") {
+            panic!("{name} ended with {status}: {}", sidecar.said());
+        }
+        namespace
+            .command("curl")
+            .args(["-sf", "-o", "/dev/null", &format!("http://{admin}/readyz")])
+            .status()
+            .is_ok_and(|status| status.success())
+    });
+    sidecar
 }
 
 /// A running `shadowtap`.

@@ -145,6 +145,7 @@ pub(super) fn start(opened: Opened, items: &Sender<Item>) -> anyhow::Result<(Run
             tap,
             WithPackets::Passing,
             WhenDropped::Messages,
+            None,
             ready,
         )?;
         let batches = worker.batches.clone();

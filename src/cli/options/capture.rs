@@ -157,7 +157,10 @@ impl TapFlags {
     fn with_memory(self, ends: Vec<WatchedEnd>, memory: usize) -> TapConfig {
         let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         TapConfig {
-            watch: Watch { ends, local: None },
+            watch: Watch {
+                ends,
+                ..Watch::default()
+            },
             limits: Limits {
                 message: MessageLimits {
                     // A buffer that grows is there twice for a moment.
