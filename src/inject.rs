@@ -1,8 +1,8 @@
 //! `inject`: adds the sidecar to Kubernetes manifests, and takes it out again.
 //!
-//! A manifest is edited as text: [`yaml`] says where its nodes are, and pieces are put in or cut out there. So comments, order
-//! and layout of everything else stay to the byte, in YAML of block and flow style and in JSON, which is YAML too. What is put
-//! in is described in [`sidecar`].
+//! A manifest is edited as text: `inject/yaml.rs` says where its nodes are, and pieces are put in or cut out there. So
+//! comments, order and layout of everything else stay to the byte, in YAML of block and flow style and in JSON, which is
+//! YAML too. What is put in is described in [`sidecar`].
 
 mod edit;
 pub mod sidecar;

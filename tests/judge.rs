@@ -205,7 +205,7 @@ fn errors_and_slow_answers_are_found_and_told() {
     let slow = Trial {
         latency: Some(Latency {
             v1: Duration::from_millis(10),
-            v2: Duration::from_millis(14),
+            v2: Duration::from_millis(17),
         }),
         ..plain("GET /search")
     };
@@ -219,7 +219,7 @@ fn errors_and_slow_answers_are_found_and_told() {
     let within_the_margin = Trial {
         latency: Some(Latency {
             v1: Duration::from_millis(10),
-            v2: Duration::from_millis(11),
+            v2: Duration::from_millis(16),
         }),
         ..plain("GET /search")
     };

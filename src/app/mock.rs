@@ -1,4 +1,4 @@
-//! `mock`: an HTTP server in front of a [`Mock`](crate::mock::Mock).
+//! `mock`: an HTTP server in front of a [`Mock`].
 
 mod api;
 mod server;

@@ -314,6 +314,10 @@ impl LatencyTally {
         let v2 = micros(latency.v2);
         // The control takes the same way as version 2 and is measured like it.
         let reference = control.map_or(v1, micros);
+        let margin = match control {
+            Some(_) => *margin,
+            None => margin.without_control(),
+        };
         if let Some(limits) = thresholds.limits {
             self.beyond_tested += 1;
             for (pairs, limit) in self.beyond.iter_mut().zip(limits) {

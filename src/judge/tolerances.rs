@@ -62,6 +62,16 @@ impl LatencyMargin {
         (stretched as u64).saturating_add(self.floor_micros)
     }
 
+    /// The margin where there is no control. Version 1's latency comes from packets then, version 2's from a program that
+    /// has to be woken to look at the clock: on a busy machine that is milliseconds, and none of them is version 2's.
+    #[must_use]
+    pub fn without_control(self) -> Self {
+        Self {
+            floor_micros: self.floor_micros.saturating_mul(5),
+            ..self
+        }
+    }
+
     /// With that floor.
     #[must_use]
     pub fn with_floor(self, floor: Duration) -> Self {

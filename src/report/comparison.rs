@@ -204,7 +204,7 @@ pub(super) mod tests {
                 reference: None,
             };
             judge.add(&trial("POST /orders", &differing, false));
-            judge.add(&trial("GET /items", &[], index % 10 == 0));
+            judge.add(&trial("GET /items", &[], index % 5 == 0));
         }
         let completeness = Completeness {
             judged: 200,
@@ -230,7 +230,7 @@ pub(super) mod tests {
                 .unwrap_or_else(|| panic!("{with} is not in\n{text}"))
         };
         assert!(line("  200 requests judged, 100.00%").contains("no control"));
-        assert!(line("  GET /items ").contains("10.00%"), "{text}");
+        assert!(line("  GET /items ").contains("20.00%"), "{text}");
         assert!(line("  POST /orders  ").contains(" ms"), "{text}");
         assert!(
             line("    body.total_cents (value): in 100 of 100 answers; evidence 10^")
