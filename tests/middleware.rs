@@ -177,12 +177,16 @@ fn what_is_echoed_is_sent_to_the_byte() {
         .output()
         .expect("started");
     assert!(output.status.success());
+    // Each came on a connection of its own, so they may arrive in any order.
     let all = |target: &Target| -> Vec<_> {
         let seen = target.seen().into_iter();
-        seen.map(|it| (it.head.replace(&target.address.to_string(), ""), it.body))
-            .collect()
+        let mut all: Vec<_> = seen
+            .map(|it| (it.head.replace(&target.address.to_string(), ""), it.body))
+            .collect();
+        all.sort();
+        all
     };
-    assert_eq!(all(&plain), all(&echoed));
+    assert!(all(&plain) == all(&echoed), "the bytes differ");
     assert_eq!(all(&plain).len(), 4);
     // Nothing is left in it: 4 requests, their answers, and the target's.
     assert!(
