@@ -174,7 +174,12 @@ impl Pairing {
         received: impl FnOnce() -> u64,
         sink: &mut Sink<'_>,
     ) -> Option<ExchangeId> {
-        let front = self.queue.iter().position(Pending::awaits_answer)?;
+        let Some(front) = self.queue.iter().position(Pending::awaits_answer) else {
+            // Its request was lost, or comes later, where the capture is late with the client's packets. Either way the
+            // next request need not belong to the next answer.
+            self.uncertain = true;
+            return None;
+        };
         let first = &self.queue[front];
         if !self.uncertain && !first.after_loss && !first.damaged {
             return (first.acked <= offset).then_some(first.id);

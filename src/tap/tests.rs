@@ -292,3 +292,72 @@ fn a_chunked_request_with_odd_lines_puts_what_follows_in_doubt_too() {
     assert!(seen.iter().all(|request| request.doubts.transfer_encoding));
     assert_eq!(*seen[0].body.content(), *b"abc");
 }
+
+/// Which answer each request got, by the status of the answer.
+fn pairs(connections: &mut Connections) -> Vec<(Vec<u8>, Option<u16>)> {
+    connections.finish();
+    let mut pairs: Vec<(_, Vec<u8>, Option<u16>)> = Vec::new();
+    for event in connections.events.drain(..) {
+        match event {
+            Event::Request(request) => {
+                pairs.push((request.id, request.head.target().to_vec(), None));
+            }
+            Event::Response { id, response } => {
+                let pair = pairs.iter_mut().find(|pair| pair.0 == id);
+                pair.expect("the request comes first").2 = Some(response.head.status());
+            }
+            _ => {}
+        }
+    }
+    let pairs = pairs.into_iter();
+    pairs.map(|(_, target, status)| (target, status)).collect()
+}
+
+#[test]
+fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
+    let answers: Vec<Vec<u8>> = (0..4)
+        .map(|i| format!("HTTP/1.1 20{i} OK\r\nContent-Length: 0\r\n\r\n").into_bytes())
+        .collect();
+    let gets: Vec<Vec<u8>> = (0..4)
+        .map(|i| format!("GET /{i} HTTP/1.1\r\n\r\n").into_bytes())
+        .collect();
+    let (get, answer) = (gets[0].len() as u32, answers[0].len() as u32);
+    let request = |i: u32| sent(1 + i * get, 1001 + i * answer, DATA, &gets[i as usize]);
+    let reply = |i: u32| {
+        let payload = &answers[i as usize];
+        answered(1001 + i * answer, 1 + (i + 1) * get, DATA, payload)
+    };
+    // So many answers were captured before the client's first packet, and so many before its first request.
+    for (before, between) in [(0, 0), (1, 0), (2, 0), (4, 0), (1, 1), (2, 1), (0, 2)] {
+        let mut connections = Connections::new(Watch::default(), Limits::default());
+        let syn_ack = TcpFlags::SYN | TcpFlags::ACK;
+        connections.segment(&answered(1000, 1, syn_ack, b""));
+        for i in 0..before {
+            connections.segment(&reply(i));
+        }
+        connections.segment(&sent(0, 0, TcpFlags::SYN, b""));
+        for i in before..before + between {
+            connections.segment(&reply(i));
+        }
+        connections.segment(&sent(1, 1001, TcpFlags::ACK, b""));
+        for i in 0..4 {
+            connections.segment(&request(i));
+            if i >= before + between {
+                connections.segment(&reply(i));
+            }
+        }
+        let context = format!("{before} before, {between} between");
+        for (i, (target, status)) in pairs(&mut connections).into_iter().enumerate() {
+            assert_eq!(target, format!("/{i}").into_bytes(), "{context}");
+            let own = Some(200 + i as u16);
+            assert!(
+                status.is_none() || status == own,
+                "{context}: {i} {status:?}"
+            );
+            assert!(
+                status == own || i < before as usize,
+                "{context}: {i} lost its answer"
+            );
+        }
+    }
+}
