@@ -80,6 +80,49 @@ pub(crate) fn believes_strict(bytes: &[u8]) -> bool {
     believes
 }
 
+/// Longest line of the PROXY protocol, version 1, its line end included.
+const MAX_PROXY_LINE: usize = 107;
+
+/// What bytes at the start of a client's stream say of the PROXY protocol, version 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyLine {
+    /// The first so many bytes are the line in which a proxy says for whom it connects.
+    Whole(usize),
+    /// Too few bytes to tell.
+    Unsure,
+    /// They are no such line.
+    Absent,
+}
+
+/// Whether `bytes` begin with the line of the PROXY protocol, version 1, that a proxy sends before the first request.
+#[must_use]
+pub fn proxy_line(bytes: &[u8]) -> ProxyLine {
+    let starts = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"];
+    let shared = |start: &&[u8]| {
+        let shared = bytes.len().min(start.len());
+        bytes[..shared] == start[..shared]
+    };
+    if !starts.iter().any(shared) {
+        return ProxyLine::Absent;
+    }
+    let Some(line_feed) = memchr(b'\n', bytes) else {
+        return match bytes.len() < MAX_PROXY_LINE {
+            true => ProxyLine::Unsure,
+            false => ProxyLine::Absent,
+        };
+    };
+    let Some(line) = bytes[..line_feed].strip_suffix(b"\r") else {
+        return ProxyLine::Absent;
+    };
+    // A method may be called PROXY; its request line ends in a version.
+    let words = line.split(|&byte| byte == b' ').count();
+    let is_complete = words == 6 || line.starts_with(starts[2]);
+    match line_feed < MAX_PROXY_LINE && is_complete && !ends_in_version(line) {
+        true => ProxyLine::Whole(line_feed + 1),
+        false => ProxyLine::Absent,
+    }
+}
+
 /// Whether `bytes` begin a response.
 #[must_use]
 pub fn response(bytes: &[u8]) -> Recognised {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::http1::recognise::{self, Recognised};
+use crate::http1::recognise::{self, ProxyLine, Recognised};
 use crate::http1::{MessageReader, Side};
 use crate::tcp::Mark;
 
@@ -108,6 +108,20 @@ impl Lane {
             return Probed::Unsure; // RFC 9112 §2.2: ignored before a request line
         }
         self.hold(chunk);
+        if possible != Some(Side::Responses) {
+            match recognise::proxy_line(&self.probe) {
+                ProxyLine::Unsure => return Probed::Unsure,
+                ProxyLine::Whole(length) => {
+                    // It is no message: the stream begins behind it.
+                    self.probe.drain(..length);
+                    self.first.offset += length as u64;
+                    if self.probe.is_empty() {
+                        return Probed::Unsure;
+                    }
+                }
+                ProxyLine::Absent => {}
+            }
+        }
         // While no line has ended, more of the same is looked at only when there is twice as much.
         if self.probe.len() < self.look_again && !chunk.bytes.contains(&b'\n') {
             return Probed::Unsure;

@@ -361,3 +361,40 @@ fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
         }
     }
 }
+
+#[test]
+fn the_line_of_a_proxy_is_no_part_of_the_first_request() {
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    for line in [
+        &b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 80\r\n"[..],
+        b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 80\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN ffff::ffff ffff::fffe 65535 65535\r\n",
+    ] {
+        let stream = [line, get].concat();
+        for size in [stream.len(), line.len(), line.len() - 1, 7, 1] {
+            let mut connections = connected();
+            let mut seq = 1;
+            for piece in stream.chunks(size) {
+                connections.segment(&sent(seq, 1001, DATA, piece));
+                seq += piece.len() as u32;
+            }
+            connections.segment(&answered(1001, seq, DATA, OK));
+            let seen = pairs(&mut connections);
+            assert_eq!(seen, [(b"/1".to_vec(), Some(200))], "pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_method_may_be_called_proxy() {
+    for start in [
+        &b"PROXY UNKNOWN HTTP/1.1\r\n\r\n"[..],
+        b"PROXY /x HTTP/1.1\r\n\r\n",
+    ] {
+        let mut connections = connected();
+        connections.segment(&sent(1, 1001, DATA, start));
+        connections.segment(&answered(1001, 1 + start.len() as u32, DATA, OK));
+        assert_eq!(pairs(&mut connections).len(), 1);
+    }
+}
