@@ -453,6 +453,16 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
+/// Text of our own around names from the wire: like [`printable`], with the sign for micro left as it is.
+#[must_use]
+pub fn printable_text(text: &str) -> String {
+    let parts: Vec<_> = text
+        .split('µ')
+        .map(|part| printable(part.as_bytes()))
+        .collect();
+    parts.join("µ")
+}
+
 /// A duration as a person reads it, with three digits that count.
 #[must_use]
 pub fn latency(duration: Duration) -> String {
@@ -510,6 +520,7 @@ mod tests {
     #[test]
     fn nothing_from_the_wire_acts_on_a_terminal() {
         assert_eq!(printable(b"/a?b=c d"), "/a?b=c d");
+        assert_eq!(printable_text("90 µs\u{9b}"), "90 µs\\xc2\\x9b");
         assert_eq!(
             printable(b"\x1b[31m\r\n\x9b\\"),
             "\\x1b[31m\\x0d\\x0a\\x9b\\\\"

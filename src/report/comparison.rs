@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{grouped, latency, printable};
+use super::{grouped, latency, printable, printable_text};
 use crate::compare::DifferenceKind;
 use crate::judge::{EndpointVerdict, ReferenceKind, Standing, Verdict};
 
@@ -21,7 +21,7 @@ pub fn verdict(
     // Writing to a string cannot fail.
     let _ = writeln!(text, "The verdict: {}", verdict.verdict);
     for reason in &verdict.reasons {
-        let _ = writeln!(text, "  {}", printable(reason.as_bytes()));
+        let _ = writeln!(text, "  {}", printable_text(reason));
     }
     let _ = writeln!(
         text,
