@@ -41,6 +41,7 @@ use crate::admin::{Admin, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::replay::FailOn;
 use crate::cli::{Config, Job, LogFormat, Logging};
+use crate::compare::FieldPattern;
 use crate::exchange::{Exchange, Request};
 use crate::judge::{Completeness, Decision, Verdict};
 use crate::progress::Screen;
@@ -49,7 +50,7 @@ use crate::record::{RecordError, Writer};
 use crate::replay::Snapshot;
 use crate::report::{self, TargetSummary};
 use crate::time::Timestamp;
-use crate::traffic::{Choice, Traffic};
+use crate::traffic::{Choice, Redactor, Traffic};
 
 /// What a verb leaves behind.
 #[derive(Debug)]
@@ -330,14 +331,25 @@ fn route(request: &Arc<Request>, status: Option<u16>, traffic: &Traffic, targets
         .collect()
 }
 
-/// Writes `exchange`, if it is chosen.
+/// What leaves the secrets out of a recording, if `fields` says so; with a new key.
+fn redactor(fields: Option<Vec<FieldPattern>>) -> anyhow::Result<Option<Redactor>> {
+    fields
+        .map(|fields| Ok(Redactor::new(compare::random_key()?, fields)))
+        .transpose()
+}
+
+/// Writes `exchange`, if it is chosen: as it was, or as `redactor` shows it.
 fn write_chosen(
     writer: &mut Writer,
     choice: &Choice,
+    redactor: Option<&Redactor>,
     exchange: &Exchange,
 ) -> Result<(), RecordError> {
     match choice.refusal(exchange) {
-        None => writer.exchange(exchange),
+        None => match redactor {
+            Some(redactor) => writer.exchange(&redactor.exchange(exchange)),
+            None => writer.exchange(exchange),
+        },
         Some(reason) => {
             writer.leave_out(reason);
             Ok(())

@@ -248,6 +248,41 @@ fn what_the_kernel_drops_is_in_the_account() {
     assert!(stage.served("v2").total() < served, "{said}");
 }
 
+#[test]
+fn what_the_middleware_loses_is_in_the_verdict_while_the_mirror_runs() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let script = stage.folder.path().join("dies.sh");
+    std::fs::write(&script, "head -n 5; read line; exit 3\n").expect("a temporary file");
+    let mirror = stage.sidecar(
+        "mirror",
+        9206,
+        &[
+            "mirror",
+            "--port",
+            &PORT.to_string(),
+            "--to",
+            &stage.v2_url(),
+            "--middleware",
+            &format!("sh {}", script.display()),
+        ],
+    );
+    shapes_of_no_library(&stage);
+    let died = "shadowtap_dropped_total{stage=\"middleware\",reason=\"middleware_died\"}";
+    wait_for("the loss to be told", || {
+        stage.metric(9206, died).is_some_and(|lost| lost > 0.0)
+    });
+    wait_for("the verdict to know of the loss", || {
+        let verdict = stage.admin(9206, "/verdict").unwrap_or_default();
+        let verdict: serde_json::Value = serde_json::from_str(&verdict).expect("JSON");
+        let completeness = &verdict["data"]["completeness"];
+        completeness.as_f64().expect("a number") < 1.0
+    });
+    let said = mirror.stop();
+    assert!(!said.contains("this is a bug"), "{said}");
+}
+
 /// Plays `traffic` on a stage with a mirror, and holds version 2 to have got what version 1 got.
 fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
     let Some(stage) = Stage::build(scenery) else {

@@ -2,6 +2,7 @@
 
 mod files;
 mod gor;
+mod secrets;
 mod survives;
 mod texts;
 

@@ -8,7 +8,7 @@ use crate::cli::convert::Job;
 use crate::exchange::Joiner;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, Writer};
-use crate::traffic::Choice;
+use crate::traffic::{Choice, Redactor};
 
 /// Runs `shadowtap convert`.
 ///
@@ -22,15 +22,16 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
         ..Options::default()
     };
     Writer::check_apart(&job.out, &job.files)?;
+    let redactor = super::redactor(job.redact)?;
     let writer = Writer::create(&job.out, options)?;
     let progress = Progress::files(screen, input.size());
     if writer.format() == Format::Pcap && everything {
         match input.into_packets() {
             Ok((packets, tap)) => return copy_packets(packets, tap, writer, progress),
-            Err(input) => return convert(*input, &job.choice, writer, progress),
+            Err(input) => return convert(*input, &job.choice, redactor.as_ref(), writer, progress),
         }
     }
-    convert(input, &job.choice, writer, progress)
+    convert(input, &job.choice, redactor.as_ref(), writer, progress)
 }
 
 /// Packets stay packets: every one of them, whatever it carries.
@@ -63,6 +64,7 @@ fn copy_packets(
 fn convert(
     mut input: Input,
     choice: &Choice,
+    redactor: Option<&Redactor>,
     mut writer: Writer,
     mut progress: Progress,
 ) -> anyhow::Result<Finished> {
@@ -73,7 +75,8 @@ fn convert(
         match input.next_event() {
             Ok(Some(event)) => {
                 if let Some(exchange) = joiner.push(event)
-                    && let Err(error) = super::write_chosen(&mut writer, choice, &exchange)
+                    && let Err(error) =
+                        super::write_chosen(&mut writer, choice, redactor, &exchange)
                 {
                     outcome = Err(error.into());
                     break;
@@ -87,7 +90,7 @@ fn convert(
         }
     }
     for exchange in joiner.finish() {
-        if let Err(error) = super::write_chosen(&mut writer, choice, &exchange) {
+        if let Err(error) = super::write_chosen(&mut writer, choice, redactor, &exchange) {
             outcome = outcome.and(Err(error.into()));
             break;
         }

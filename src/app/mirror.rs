@@ -152,10 +152,7 @@ impl Mirror {
 
     /// What was counted so far, by the capture and by the replays; how the targets are now goes into `metrics`.
     pub fn account(&self, metrics: &Metrics) -> Account {
-        let mut account = self.worker.account.borrow().clone();
-        if let Some(passage) = &self.passage {
-            account.merge(&passage.account());
-        }
+        let mut account = self.captured();
         for (handle, metrics) in self.handles.iter().zip(metrics.targets()) {
             let snapshot = handle.snapshot();
             metrics.publish(&snapshot);
@@ -170,9 +167,18 @@ impl Mirror {
         account
     }
 
+    /// What was counted before the replays: by the capture and by the middleware.
+    fn captured(&self) -> Account {
+        let mut account = self.worker.account.borrow().clone();
+        if let Some(passage) = &self.passage {
+            account.merge(&passage.account());
+        }
+        account
+    }
+
     /// What there is to see of both versions; `account` is what was counted so far.
     fn findings(&self, account: Account) -> Findings {
-        let captured = (self.worker.account.borrow().clone(), self.dropped);
+        let captured = (self.captured(), self.dropped);
         let judged = self.handles.first().map(|handle| handle.snapshot().account);
         findings(self.comparer.as_ref(), &captured, judged.as_ref(), account)
     }

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, RecordError, Writer};
 use crate::tap::Tap;
-use crate::traffic::Choice;
+use crate::traffic::{Choice, Redactor};
 
 /// Runs `shadowtap record` until a signal, or until nothing more can be captured or written.
 ///
@@ -45,6 +45,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
         snap_length: job.live.snaplen,
         ..Options::default()
     };
+    let redactor = super::redactor(job.redact.clone())?;
     let writer = Writer::create(&job.out, options)?;
     let live = live.without_capabilities();
     super::say_what_is_captured(&job.live, &live);
@@ -80,7 +81,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
                 drop(drain);
                 done
             } else {
-                write_exchanges(&batches, &choice, writer, publish)
+                write_exchanges(&batches, &choice, redactor.as_ref(), writer, publish)
             }
         })
         .context("starting a thread")?;
@@ -159,20 +160,21 @@ fn write_packets(
 fn write_exchanges(
     batches: &Receiver<Batch>,
     choice: &Choice,
+    redactor: Option<&Redactor>,
     mut writer: Writer,
     publish: watch::Sender<Account>,
 ) -> Written {
     let mut joiner = Joiner::new(WAITING_REQUESTS);
     let written = until_closed(batches, &mut writer, &publish, |writer, batch| {
         let mut exchanges = batch.into_iter().filter_map(|event| joiner.push(event));
-        let written =
-            exchanges.try_for_each(|exchange| super::write_chosen(writer, choice, &exchange));
+        let written = exchanges
+            .try_for_each(|exchange| super::write_chosen(writer, choice, redactor, &exchange));
         written.map_err(|error| (error, exchanges.count() as u64))
     });
     let written = match written {
         Ok(()) => joiner
             .finish()
-            .try_for_each(|exchange| super::write_chosen(&mut writer, choice, &exchange))
+            .try_for_each(|exchange| super::write_chosen(&mut writer, choice, redactor, &exchange))
             .map_err(|error| (error, 0)),
         Err((error, rest)) => Err((error, rest + joiner.pending() as u64)),
     };

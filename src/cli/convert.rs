@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::Wrong;
-use super::options::{self, ChooseFlags, FileFlags, TapFlags};
+use super::options::{self, ChooseFlags, FileFlags, RecordingRedactFlags, TapFlags};
+use crate::compare::FieldPattern;
 use crate::tap::TapConfig;
 use crate::traffic::Choice;
 
@@ -15,7 +16,8 @@ use crate::traffic::Choice;
     shadowtap convert traffic.pcap --out traffic.gor\n  \
     shadowtap convert --port 8080 monday.pcap tuesday.pcap --out both.jsonl.gz\n  \
     shadowtap convert traffic.gor --out traffic.har --force\n  \
-    shadowtap convert traffic.pcap --out errors.har --only status:5xx")]
+    shadowtap convert traffic.pcap --out errors.har --only status:5xx\n  \
+    shadowtap convert traffic.pcap --redact-recording --redact email --out to-share.jsonl")]
 pub struct Flags {
     #[command(flatten)]
     input: FileFlags,
@@ -38,6 +40,9 @@ pub struct Flags {
     choose: ChooseFlags,
 
     #[command(flatten)]
+    redact: RecordingRedactFlags,
+
+    #[command(flatten)]
     tap: TapFlags,
 }
 
@@ -50,6 +55,8 @@ pub struct Job {
     pub tap: TapConfig,
     /// Which exchanges are written.
     pub choice: Choice,
+    /// The fields that are written as tokens, beside those that always are; `None`: everything is written as it was.
+    pub redact: Option<Vec<FieldPattern>>,
     /// The file to write.
     pub out: PathBuf,
     /// Whether it may be there already.
@@ -63,6 +70,7 @@ impl Flags {
             files: self.input.files,
             tap: self.tap.into_config_alone(self.input.port),
             choice: self.choose.into_choice(),
+            redact: self.redact.into_fields(&self.out)?,
             out: self.out,
             force: self.force,
         })

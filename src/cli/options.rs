@@ -15,7 +15,7 @@ use super::{Wrong, values};
 use crate::record::Format;
 
 pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
-pub use compare::{CompareFlags, CompareJob, RedactFlags};
+pub use compare::{CompareFlags, CompareJob, RecordingRedactFlags, RedactFlags};
 pub use judge::{MarginFlags, ToleranceFlags};
 pub use replay::ReplayFlags;
 pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};

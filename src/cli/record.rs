@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{self, ChooseFlags, LiveFlags, RunFlags, TapFlags};
+use super::options::{self, ChooseFlags, LiveFlags, RecordingRedactFlags, RunFlags, TapFlags};
 use super::{Wrong, values};
 use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
+use crate::compare::FieldPattern;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Choice;
 
@@ -20,6 +21,7 @@ use crate::traffic::Choice;
     shadowtap record --port 8080 --out traffic.gor.gz --force\n  \
     shadowtap record --port 8080 --out errors.jsonl --only status:5xx --except path:/health\n  \
     shadowtap record --port 8080 --egress payment:80,10.0.0.7:9000 --out calls.jsonl\n  \
+    shadowtap record --port 8080 --redact-recording --redact email --out traffic.jsonl\n  \
     shadowtap record -i eth0 --filter 'tcp' --port 80 --out traffic.jsonl")]
 pub struct Flags {
     /// The port to capture; several for several, ADDRESS:PORT for one address. Default: every TCP port.
@@ -65,6 +67,9 @@ pub struct Flags {
     choose: ChooseFlags,
 
     #[command(flatten)]
+    redact: RecordingRedactFlags,
+
+    #[command(flatten)]
     tap: TapFlags,
 
     #[command(flatten)]
@@ -80,6 +85,8 @@ pub struct Job {
     pub tap: TapConfig,
     /// Which exchanges are written.
     pub choice: Choice,
+    /// The fields that are written as tokens, beside those that always are; `None`: everything is written as it was.
+    pub redact: Option<Vec<FieldPattern>>,
     /// Whom version 1 calls, as far as that is recorded too.
     pub egress: Vec<Called>,
     /// The file to write.
@@ -102,6 +109,7 @@ impl Flags {
             egress: self.egress,
             tap: self.tap.into_config_alone(self.port),
             choice: self.choose.into_choice(),
+            redact: self.redact.into_fields(&self.out)?,
             out: self.out,
             force: self.force,
             grace: self.run.grace,

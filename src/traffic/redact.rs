@@ -16,7 +16,7 @@ use crate::compare::decode::{self, Content};
 use crate::compare::field::Path;
 use crate::compare::json::Tree;
 use crate::compare::{Difference, FieldPattern, tree};
-use crate::exchange::{Request, Response};
+use crate::exchange::{Exchange, Request, Response};
 use crate::http1::{
     Body, Fields, Framing, RequestHead, ResponseHead, empty_line_begin, path_begin, range_in,
 };
@@ -107,6 +107,17 @@ impl Redactor {
         shown
     }
 
+    /// `exchange` as it may be shown.
+    #[must_use]
+    pub fn exchange(&self, exchange: &Exchange) -> Exchange {
+        Exchange {
+            connection: exchange.connection,
+            endpoints: exchange.endpoints,
+            request: exchange.request.as_ref().map(|it| self.request(it)),
+            response: exchange.response.as_ref().map(|it| self.response(it)),
+        }
+    }
+
     fn covers(&self, field: &str) -> bool {
         let name = field.strip_prefix("header.").unwrap_or_default();
         ALWAYS.contains(&name) || self.fields.iter().any(|pattern| pattern.covers(field))
@@ -178,7 +189,9 @@ impl Redactor {
     /// The body, if there is a secret in it.
     fn body(&self, fields: Fields<'_>, body: &Body) -> Option<Body> {
         let may_cover = |pattern: &FieldPattern| pattern.is_of_bodies();
-        if body.wire.is_empty() || !self.fields.iter().any(may_cover) {
+        let is_asked_for = self.fields.iter().any(may_cover);
+        let has_trailers = self.covers_trailers(body);
+        if body.wire.is_empty() || !(is_asked_for || has_trailers) {
             return None;
         }
         let whole = |bytes: &[u8]| Some(body_of(self.token(bytes).into_bytes()));
@@ -187,6 +200,11 @@ impl Redactor {
             // Nobody can see whether there is a secret in it.
             Content::Coded(_) | Content::TooLarge => return whole(&body.wire),
         };
+        // A body with a length has no trailers.
+        let without_trailers = || has_trailers.then(|| body_of(content.to_vec()));
+        if !is_asked_for {
+            return without_trailers();
+        }
         if self.covers("body") {
             return whole(&content);
         }
@@ -197,18 +215,31 @@ impl Redactor {
                 is_changed: false,
             };
             walk.value(&mut tree);
-            return walk.is_changed.then(|| {
-                let mut text = String::new();
-                write(&tree, &mut text);
-                body_of(text.into_bytes())
-            });
+            if !walk.is_changed {
+                return without_trailers();
+            }
+            let mut text = String::new();
+            write(&tree, &mut text);
+            return Some(body_of(text.into_bytes()));
         }
-        let is_form = fields.get("content-type").is_some_and(|value| {
-            value
-                .to_ascii_lowercase()
-                .starts_with(b"application/x-www-form-urlencoded")
-        });
-        if is_form { self.form(&content) } else { None }
+        let media_type = fields.get("content-type").unwrap_or_default();
+        let media_type = String::from_utf8_lossy(media_type).to_ascii_lowercase();
+        if media_type.starts_with("application/x-www-form-urlencoded") {
+            return self.form(&content).or_else(without_trailers);
+        }
+        if may_have_fields(&media_type, &content) {
+            return whole(&content);
+        }
+        without_trailers()
+    }
+
+    fn covers_trailers(&self, body: &Body) -> bool {
+        let mut lines = body.trailers().split(|&byte| byte == b'\n');
+        lines.any(|line| {
+            let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase();
+            self.covers(&format!("header.{name}"))
+        })
     }
 
     fn form(&self, content: &[u8]) -> Option<Body> {
@@ -229,6 +260,13 @@ impl Redactor {
             .collect();
         is_changed.then(|| body_of(pairs.join(&b'&')))
     }
+}
+
+/// Whether there may be fields in what is neither whole JSON nor a form: JSON that is cut off, several texts of it, parts, XML.
+fn may_have_fields(media_type: &str, content: &[u8]) -> bool {
+    let named = ["json", "xml", "multipart/", "event-stream"];
+    named.iter().any(|name| media_type.contains(name))
+        || matches!(content.trim_ascii_start(), [b'{' | b'[', ..])
 }
 
 fn body_of(bytes: Vec<u8>) -> Body {
@@ -466,6 +504,64 @@ mod tests {
             b"hunter2",
         ));
         assert_eq!(text(&shown.body.wire), "hunter2");
+    }
+
+    #[test]
+    fn bodies_that_cannot_be_looked_into() {
+        let redactor = redactor(&["password"]);
+        let token = |body: &str| redactor.token(body.as_bytes());
+        for (media_type, body, is_shown) in [
+            ("application/json", r#"{"a":1,"password":"hunt"#, false),
+            ("application/json", r#"er2","a":1}"#, false),
+            ("text/plain", r#" {"password":"hunter2"}{"a":1}"#, false),
+            ("multipart/form-data; boundary=a", "--a\r\n", false),
+            (
+                "application/soap+xml",
+                "<password>hunter2</password>",
+                false,
+            ),
+            ("text/event-stream", "data: {}\n\n", false),
+            ("text/plain", "nothing has a name here", true),
+            ("image/png", "\u{89}PNG", true),
+            ("application/json", r#"{"a":1}"#, true),
+        ] {
+            let fields = format!("Content-Type: {media_type}\r\n");
+            let shown = redactor.response(&answer(200, &fields, body.as_bytes()));
+            let expected = if is_shown {
+                body.to_owned()
+            } else {
+                token(body)
+            };
+            assert_eq!(text(&shown.body.wire), expected, "{media_type}: {body}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_fields_too() {
+        let mut response = answer(200, "", b"");
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        response.head = ResponseHead::parse(Bytes::from(head)).unwrap();
+        let chunked = |trailer: &str| Body {
+            framing: Framing::Chunked,
+            wire: Bytes::from(format!("2\r\nhi\r\n0\r\n{trailer}\r\n")),
+            missing: 0,
+        };
+        response.body = chunked("Digest: a\r\n");
+        let shown = redactor(&[]).response(&response);
+        assert_eq!(shown.body.wire, response.body.wire);
+        for (fields, trailer) in [
+            (&[][..], "x-API-key: hunter2\r\n"),
+            (&["header.digest"], "Digest: hunter2\r\n"),
+            (&["email", "header.digest"], "Digest: hunter2\r\n"),
+        ] {
+            response.body = chunked(trailer);
+            let shown = redactor(fields).response(&response);
+            assert_eq!(text(&shown.body.wire), "hi", "{trailer}");
+            assert_eq!(
+                text(shown.head.bytes()),
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+            );
+        }
     }
 
     #[test]

@@ -176,11 +176,16 @@ impl Stage {
 
     /// A number that the sidecar at this admin port tells in `/metrics`.
     pub(crate) fn metric(&self, admin: u16, name: &str) -> Option<f64> {
-        let url = format!("http://127.0.0.1:{admin}/metrics");
-        let output = self.v1.command("curl").args(["-sf", &url]).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines()
+        self.admin(admin, "/metrics")?
+            .lines()
             .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// What the sidecar at this admin port answers for that path.
+    pub(crate) fn admin(&self, admin: u16, path: &str) -> Option<String> {
+        let url = format!("http://127.0.0.1:{admin}{path}");
+        let output = self.v1.command("curl").args(["-sf", &url]).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Runs `shadowtap` beside version 1 to its end, which must be a good one.

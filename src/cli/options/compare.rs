@@ -1,12 +1,15 @@
 //! What is compared, with what, and how it is shown.
 
-use clap::Args;
+use std::path::Path;
+
+use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::{MarginFlags, ToleranceFlags, Wrong};
 use crate::app::compare::Settings;
 use crate::compare::{FieldPattern, Headers, Route, Rules};
 use crate::http1::FieldName;
 use crate::judge::Tolerances;
+use crate::record::Format;
 use crate::replay::{ReplayConfig, Target};
 
 /// How version 2's answers are compared with version 1's; `docs/compare.md` describes it.
@@ -68,6 +71,54 @@ pub struct RedactFlags {
         env = "SHADOWTAP_REDACT"
     )]
     pub redact: Vec<FieldPattern>,
+}
+
+/// What is not to be in a recording.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Secrets")]
+pub struct RecordingRedactFlags {
+    /// Write tokens in place of the values of Authorization, Proxy-Authorization, Cookie, Set-Cookie, X-Api-Key and what
+    /// --redact names, into .gor, .jsonl and .har; equal values of one run have equal tokens. A replay sends the tokens.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_REDACT_RECORDING"
+    )]
+    redact_recording: bool,
+
+    /// With --redact-recording: this field too, such as body.user.email, header.x-tenant, query.code, or email for all of
+    /// that name.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        value_delimiter = '\n',
+        env = "SHADOWTAP_REDACT"
+    )]
+    redact: Vec<FieldPattern>,
+}
+
+impl RecordingRedactFlags {
+    /// The fields that are to be tokens in `out`, beside those that always are; `None` where nothing is to be one.
+    pub fn into_fields(self, out: &Path) -> Result<Option<Vec<FieldPattern>>, Wrong> {
+        if !self.redact_recording {
+            return if self.redact.is_empty() {
+                Ok(None)
+            } else {
+                Err(Wrong(
+                    "--redact: nothing is redacted in a recording without --redact-recording; add that, or leave --redact out"
+                        .to_owned(),
+                ))
+            };
+        }
+        if Format::of_name(out).is_some_and(|(format, _)| format == Format::Pcap) {
+            return Err(Wrong(format!(
+                "--redact-recording: '{}' would hold the packets as they were, secrets included; end --out in .jsonl, .gor or .har",
+                out.display()
+            )));
+        }
+        Ok(Some(self.redact))
+    }
 }
 
 /// What is to be compared.
