@@ -161,6 +161,8 @@ pub struct Asked {
     pub may_pass: bool,
     connection: Option<u64>,
     owner: Option<Owner<ExchangeKey>>,
+    /// Whether its trace told the owner, and not time.
+    is_certain: bool,
     looked_at: u64,
 }
 
@@ -293,6 +295,7 @@ impl Mock {
             may_pass: false,
             connection,
             owner: None,
+            is_certain: false,
             looked_at: 0,
         }
     }
@@ -305,7 +308,8 @@ impl Mock {
             Some(Owner::OneOf(_) | Owner::Nobody) => false,
             None => true,
         };
-        may_be_done || self.store.latest(&asked.call.keys) > asked.looked_at
+        let is_certain_now = !asked.is_certain && self.has_known_trace(&asked.call);
+        may_be_done || is_certain_now || self.store.latest(&asked.call.keys) > asked.looked_at
     }
 
     /// What the call gets. Each call that was [asked](Self::asked) is to be asked about until it gets something, or
@@ -333,8 +337,8 @@ impl Mock {
         asked.looked_at = self.store.newest();
         let owner = self.owner(asked, now);
         let waited = now.since(asked.came);
-        // By time alone it may be another's, as long as news may come.
-        let is_certain = waited >= NEWS_WITHIN || self.has_known_trace(&call);
+        // By time alone it may be another's, of whom the news are late.
+        let is_certain = self.has_known_trace(&call);
         let is_last = !self.config.is_fed
             || waited >= self.config.wait
             || is_certain && matches!(&owner, Owner::Known(key) if self.shadows.is_done(key));
@@ -383,12 +387,6 @@ impl Mock {
     }
 
     fn owner(&mut self, asked: &mut Asked, now: Timestamp) -> Owner<ExchangeKey> {
-        // What begins later cannot have caused it; but the news of what had begun may be late.
-        if let Some(owner) = &asked.owner
-            && now.since(asked.came) >= NEWS_WITHIN
-        {
-            return owner.clone();
-        }
         let trace = asked.call.trace.as_deref();
         let owner = match trace {
             // The news of its exchange will tell for certain.
@@ -401,10 +399,12 @@ impl Mock {
             }
             _ => self.shadows.owner(trace, asked.connection),
         };
+        // Asked anew each time: the news of what had begun may be late, however late.
         asked.owner = match owner {
             Owner::Nobody if now.since(asked.came) < NEWS_WITHIN => None,
             ref owner => Some(owner.clone()),
         };
+        asked.is_certain = self.has_known_trace(&asked.call);
         owner
     }
 

@@ -265,6 +265,33 @@ fn a_call_waits_for_version_1_to_make_its_own() {
 }
 
 #[test]
+fn news_that_come_late_still_tell_whose_a_call_is() {
+    for trace in [Some("t17"), None] {
+        let mut mock = Mock::new(MockConfig::default());
+        mock.shadows_mut().begin(key(16), "POST /orders", None);
+        let mut asked = mock.asked(call("POST /charges", "x", trace), None, at(0));
+        for now in [0, 150, 900] {
+            let decision = mock.answer(&mut asked, NO_FIELDS, at(now));
+            assert!(matches!(decision, Decision::Wait(_)), "{decision:?}");
+        }
+        let known = trace.map(Arc::from);
+        mock.shadows_mut().begin(key(17), "POST /orders", known);
+        mock.learn(
+            exchange("POST /charges", "x", Some("receipt")),
+            vec![key(17)],
+        );
+        assert!(mock.has_news(&asked));
+        let decision = mock.answer(&mut asked, NO_FIELDS, at(1000));
+        assert_eq!(told(&decision), ("exact", "receipt".to_owned()));
+        mock.shadows_mut().done(&key(17), at(1000));
+        mock.shadows_mut().replayed(&key(17), true, at(1000));
+        mock.shadows_mut().settle(at(3000));
+        let sums: Vec<_> = mock.shadows().sums().collect();
+        assert_eq!((sums[0].same, sums[0].missing, sums[0].extra), (1, 0, 0));
+    }
+}
+
+#[test]
 fn the_wait_ends_when_version_1_is_done_or_the_time_is_over() {
     for (done, at_end) in [(true, 300), (false, 2000)] {
         let mut mock = Mock::new(MockConfig::default());
