@@ -157,6 +157,17 @@ fn an_equal_version_is_promoted_once_there_is_enough() {
 }
 
 #[test]
+fn every_round_of_a_part_of_a_recording_is_judged() {
+    let part = ["--from", "100ms", "--until", "200ms", "--loop", "3"];
+    let (output, _) = compare(600, server(right), &part);
+    let shown = stderr(&output);
+    assert!(
+        shown.contains("judged               300   of 300"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn without_a_flag_a_verdict_is_no_failure() {
     let (output, _) = compare(600, server(wrong), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

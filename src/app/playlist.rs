@@ -127,7 +127,7 @@ impl Playlist {
                             }
                         }
                         Place::Before | Place::Behind(_) => {
-                            return Ok(Some(Played::Outside(request)));
+                            return Ok(Some(Played::Outside(self.named(request))));
                         }
                     }
                 }
@@ -148,17 +148,23 @@ impl Playlist {
         }
     }
 
-    fn request(
-        &mut self,
-        mut request: Arc<Request>,
-        status: Option<u16>,
-        pipelined: bool,
-    ) -> Played {
+    fn request(&mut self, request: Arc<Request>, status: Option<u16>, pipelined: bool) -> Played {
         let place = request.last_byte.after(self.shift.1);
         let (first, last) = self.span.get_or_insert((place, place));
         *first = (*first).min(place);
         *last = (*last).max(place);
         self.open.insert(request.connection);
+        Played::Request(Next {
+            request: self.named(request),
+            status,
+            place,
+            pipelined,
+        })
+    }
+
+    /// `request` under the names that it has in this round. One outside the part to be played has its own too: whoever
+    /// hears that it was skipped must not take it for another.
+    fn named(&mut self, mut request: Arc<Request>) -> Arc<Request> {
         let numbers = (request.id.0 | request.connection.0) & !RECORDED;
         self.greatest = self.greatest.max(numbers);
         if self.shift.0 > 0 {
@@ -167,12 +173,7 @@ impl Playlist {
             inner.id = ExchangeId(inner.id.0 + self.shift.0);
             inner.connection = connection;
         }
-        Played::Request(Next {
-            request,
-            status,
-            place,
-            pipelined,
-        })
+        request
     }
 
     fn renamed(&self, connection: ConnectionId) -> ConnectionId {
