@@ -453,14 +453,19 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// Text of our own around names from the wire: like [`printable`], with the sign for micro left as it is.
+/// Text that may have come from the wire, as [`printable`] shows bytes, but with the letters and digits of all scripts.
 #[must_use]
 pub fn printable_text(text: &str) -> String {
-    let parts: Vec<_> = text
-        .split('µ')
-        .map(|part| printable(part.as_bytes()))
-        .collect();
-    parts.join("µ")
+    let mut shown = String::with_capacity(text.len());
+    let mut buffer = [0; 4];
+    for character in text.chars() {
+        if !character.is_ascii() && character.is_alphanumeric() {
+            shown.push(character);
+        } else {
+            shown.push_str(&printable(character.encode_utf8(&mut buffer).as_bytes()));
+        }
+    }
+    shown
 }
 
 /// A duration as a person reads it, with three digits that count.
@@ -520,7 +525,6 @@ mod tests {
     #[test]
     fn nothing_from_the_wire_acts_on_a_terminal() {
         assert_eq!(printable(b"/a?b=c d"), "/a?b=c d");
-        assert_eq!(printable_text("90 µs\u{9b}"), "90 µs\\xc2\\x9b");
         assert_eq!(
             printable(b"\x1b[31m\r\n\x9b\\"),
             "\\x1b[31m\\x0d\\x0a\\x9b\\\\"
@@ -532,6 +536,16 @@ mod tests {
                     .all(|b| b.is_ascii_graphic() || b == b' ')
             );
         }
+    }
+
+    #[test]
+    fn text_keeps_its_letters_and_acts_on_no_terminal() {
+        assert_eq!(printable_text("543 µs, café, 価格"), "543 µs, café, 価格");
+        // A command to the terminal, one of those with a single character, and one that turns the direction of writing.
+        assert_eq!(
+            printable_text("\u{1b}[31m\u{9b}\u{202e}\\"),
+            "\\x1b[31m\\xc2\\x9b\\xe2\\x80\\xae\\\\"
+        );
     }
 
     #[test]

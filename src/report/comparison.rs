@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{grouped, latency, printable, printable_text};
+use super::{grouped, latency, printable_text};
 use crate::compare::DifferenceKind;
 use crate::judge::{EndpointVerdict, ReferenceKind, Standing, Verdict};
 
@@ -134,7 +134,7 @@ fn push_differences(
         );
         if let Some((v1, v2)) = example(&endpoint.endpoint, &it.field, it.kind) {
             let shown = |value: Option<String>| {
-                value.map_or_else(|| "nothing".to_owned(), |value| printable(value.as_bytes()))
+                value.map_or_else(|| "nothing".to_owned(), |value| printable_text(&value))
             };
             let _ = writeln!(text, "      version 1  {}", shown(v1));
             let _ = writeln!(text, "      version 2  {}", shown(v2));
