@@ -114,6 +114,8 @@ pub(super) struct Bridge {
 pub(super) struct Passage {
     middleware: Middleware<Option<Origin>>,
     offering: JoinHandle<()>,
+    /// What the middleware returned and has been offered to the engines, if it was for them.
+    offered: Arc<AtomicU64>,
     settled: Arc<AtomicU64>,
 }
 
@@ -164,13 +166,16 @@ impl Opened {
             closed,
             settled,
         } = self;
+        let offered = Arc::new(AtomicU64::new(0));
+        let its = Arc::clone(&offered);
         let offering = thread::Builder::new()
             .name("offer".to_owned())
-            .spawn(move || offer_returned(outlet, &closed, offer))
+            .spawn(move || offer_returned(outlet, &closed, &its, offer))
             .context("starting a thread")?;
         Ok(Passage {
             middleware,
             offering,
+            offered,
             settled,
         })
     }
@@ -179,6 +184,7 @@ impl Opened {
 fn offer_returned(
     mut outlet: Outlet<Option<Origin>>,
     closed: &Receiver<ConnectionId>,
+    offered: &AtomicU64,
     mut offer: impl FnMut(Passed),
 ) {
     let mut made = 0;
@@ -187,6 +193,7 @@ fn offer_returned(
             let status = tag.flatten().and_then(|origin| origin.status);
             offer(Passed::Request(Arc::new(request), status, false));
         }
+        offered.fetch_add(1, Ordering::Release);
         closed.try_iter().for_each(|it| offer(Passed::Closed(it)));
     }
 }
@@ -382,6 +389,7 @@ impl Passage {
         until: Instant,
     ) -> (Account, anyhow::Result<()>) {
         self.middleware.settle(until);
+        self.wait_until_offered(until);
         wait_for_answers(engines, &self.settled, until);
         self.middleware.close(until);
         let offered = self.offering.join();
@@ -393,6 +401,15 @@ impl Passage {
         };
         (account, outcome)
     }
+
+    /// Waits until the engines have been offered what the middleware returned, or until `until`: only then do they tell
+    /// which answers are still to come.
+    fn wait_until_offered(&self, until: Instant) {
+        let returned = || self.account().get(Counter::MiddlewareReturned);
+        wait_while(until, || {
+            !self.offering.is_finished() && self.offered.load(Ordering::Acquire) < returned()
+        });
+    }
 }
 
 /// Waits until as many replays are settled as were offered to the engines, or until `until`.
@@ -401,11 +418,19 @@ pub(super) fn wait_for_answers(engines: &[EngineHandle], settled: &AtomicU64, un
         let offered = |engine: &EngineHandle| engine.account().get(Counter::ReplaysOffered);
         engines.iter().map(offered).sum()
     };
-    while Instant::now() < until && offered() > settled.load(Ordering::Acquire) {
-        let pause = never::<()>().recv_timeout(Duration::from_millis(20));
+    wait_while(until, || offered() > settled.load(Ordering::Acquire));
+}
+
+/// Looks again and again while `condition` holds, until `until`.
+fn wait_while(until: Instant, condition: impl Fn() -> bool) {
+    while Instant::now() < until && condition() {
+        let pause = never::<()>().recv_timeout(LOOK_EVERY);
         debug_assert_eq!(pause, Err(RecvTimeoutError::Timeout));
     }
 }
+
+/// How often is looked whether what is waited for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Ends of connections that wait to be told to the engines.
 const CLOSED_WAITING: usize = 4096;
