@@ -15,6 +15,7 @@ pub mod losses;
 pub mod middleware;
 pub mod mirror;
 pub mod mock;
+pub mod observer;
 mod outlets;
 pub mod playlist;
 pub mod record;

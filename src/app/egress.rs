@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use super::compare::Comparing;
 use super::feed::{News, Taken};
 use super::live::{self, Batch};
-use super::mirror::{Observation, Observer};
+use super::observer::{Observation, Observer};
 use crate::account::{Account, Counter, Reason};
 use crate::capture::live::LiveConfig;
 use crate::compare::Endpoints;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::input::Input;
-use super::mirror::{Observation, Observer};
+use super::observer::{Observation, Observer};
 use crate::exchange::{ConnectionId, Event, ExchangeId, Pipelines, Request, Response};
 
 /// What is replayed, and what version 1 answered to it, if that is known.

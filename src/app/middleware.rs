@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
 
 use super::compare::Comparing;
-use super::mirror::{Observation, Observer};
+use super::observer::{Observation, Observer};
 use super::outlets::Outlets;
 use crate::account::{Account, Counter};
 use crate::exchange::{

@@ -15,6 +15,7 @@ use super::guard::{self, Guards};
 use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
 use super::losses::LossWatch;
 use super::middleware::{self, Passage, Passed, Way};
+use super::observer::{Observation, Observer};
 use super::outlets::Outlets;
 use super::signals::StopSignals;
 use super::{Compared, Finished, runtime, target_summary};
@@ -31,18 +32,6 @@ use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Host, Outcome, Replay, ReplayConfig, Scheme, WhenFull};
 use crate::report::TargetSummary;
 use crate::tap::Tap;
-
-/// What somebody who looks on gets to see, on the threads where it happens.
-#[derive(Clone, Copy, Debug)]
-pub enum Observation<'a> {
-    /// What the capture found.
-    Captured(&'a Event),
-    /// What became of a replay.
-    Replayed(&'a Replay),
-}
-
-/// Something that looks on.
-pub type Observer = Arc<dyn Fn(Observation<'_>) + Send + Sync>;
 
 /// A running mirror.
 pub struct Mirror {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::input::{Input, RECORDED};
 use super::lookahead::{Ahead, Lookahead};
-use super::mirror::{Observation, Observer};
+use super::observer::{Observation, Observer};
 use crate::account::Account;
 use crate::exchange::{ConnectionId, Event, ExchangeId, Request, Response};
 use crate::tap::TapConfig;

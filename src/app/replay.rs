@@ -11,9 +11,8 @@ use tokio::sync::watch;
 use super::compare::{Comparer, Comparing};
 use super::losses::LossWatch;
 use super::middleware::{self, Bridge};
-use super::mirror::{
-    Observer, findings, finish_comparing, outlets, source, start_comparer, start_engines,
-};
+use super::mirror::{findings, finish_comparing, outlets, source, start_comparer, start_engines};
+use super::observer::Observer;
 use super::outlets::Outlets;
 use super::playlist::{Played, Playlist};
 use super::signals::StopSignals;
