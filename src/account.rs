@@ -268,6 +268,9 @@ named_enum! {
 
         /// The queue to the target was full.
         QueueFull = "queue_full",
+        /// The target could not follow, and this request's connection was chosen to be left out until it ends, so that the
+        /// other connections are replayed whole.
+        ConnectionShed = "connection_shed",
         /// Carries the shadow marker: it is a replay already.
         Marked = "marked",
         /// Two servers may read it in two ways, or it was found behind bytes that were not captured and may be part of
@@ -426,9 +429,9 @@ impl Reason {
             | ResponseTooLarge
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
-            QueueFull | Marked | Ambiguous | BodyTooLarge | Filtered | OutsideSlice
-            | SampledOut | RateLimited | NotRewritable | BodyNotRewritable | Stopped
-            | StoppedUnanswered | BreakerOpen | TargetIsVersion1 | TunnelRequest
+            QueueFull | ConnectionShed | Marked | Ambiguous | BodyTooLarge | Filtered
+            | OutsideSlice | SampledOut | RateLimited | NotRewritable | BodyNotRewritable
+            | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1 | TunnelRequest
             | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | RecordFiltered | RecordSampledOut | WriteFailed

@@ -12,6 +12,7 @@
 //! * Every request that is offered is settled exactly once, as [`Answered`](Outcome::Answered),
 //!   [`Failed`](Outcome::Failed) or [`Skipped`](Outcome::Skipped), also when the engine is stopped, so that the stage
 //!   `replay` of the [`Account`] balances.
+//! * Live, what the target cannot follow is left out by whole captured connections ([`Shed`]), so that the others are whole.
 //! * Nothing is sent twice, unless [`ReplayConfig::retry_safe`] says so. A kept connection that the target closed is
 //!   noticed before the next request is written to it.
 //! * Offering a batch costs each worker thread one wake-up: stage it with [`Feeder::offer`] and [`Feeder::closed`],
@@ -30,6 +31,7 @@ mod resolver;
 mod round_trip;
 mod schedule;
 mod shared;
+mod shed;
 mod target;
 mod wire;
 mod worker;
@@ -50,6 +52,7 @@ pub use feeder::Feeder;
 pub use gate::Gate;
 pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
 pub use schedule::{Pacer, Schedule};
+pub use shed::Shed;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
 
 use crate::account::Account;

@@ -17,6 +17,7 @@ use crate::account::{Account, Counter, Reason};
 use crate::admin::Latch;
 use crate::capture::live::{BLOCK_AGE, Live, LiveError, Read, Waker, local_addresses};
 use crate::exchange::Event;
+use crate::replay::Shed;
 use crate::tap::Tap;
 use crate::time::Timestamp;
 use crate::wire::{LinkType, Packet};
@@ -103,7 +104,8 @@ pub struct Worker {
 /// What is counted for each request in a batch that the full queue did not take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhenDropped {
-    /// A replay to each of so many targets, skipped for [`Reason::QueueFull`].
+    /// A replay to each of so many targets, skipped for [`Reason::QueueFull`]; what follows on the same connections is left
+    /// out too, for [`Reason::ConnectionShed`].
     Replays(u64),
     /// A message that the middleware was not given, for [`Reason::MiddlewareQueueFull`].
     Middleware,
@@ -152,6 +154,7 @@ pub fn start(
         own: Account::new(),
         gathered: Batch::new(),
         gathered_bytes: 0,
+        shed: Shed::new(SILENCE),
         handed_over: false,
         latest: Timestamp::ZERO,
         quiet_since: None,
@@ -221,6 +224,8 @@ struct Capture {
     /// Events that the queue had no room for yet, and their bytes.
     gathered: Batch,
     gathered_bytes: usize,
+    /// Connections whose replays are left out.
+    shed: Shed,
     /// Whether the last read brought a packet, and the latest capture time of all.
     handed_over: bool,
     latest: Timestamp,
@@ -325,6 +330,9 @@ impl Capture {
     /// what has gathered is dropped and counted.
     fn hand_over(&mut self) {
         while let Some(event) = self.tap.poll() {
+            if self.leave_out(&event) {
+                continue;
+            }
             self.gathered_bytes += size(&event);
             self.gathered.push(event);
         }
@@ -336,10 +344,54 @@ impl Capture {
             Err(TrySendError::Full(batch)) if self.gathered_bytes <= MOST_GATHERED => {
                 self.gathered = batch;
             }
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+            Err(TrySendError::Full(batch)) => {
+                count_dropped(&mut self.own, &batch, self.when_dropped);
+                self.shed(batch);
+            }
+            Err(TrySendError::Disconnected(batch)) => {
                 self.gathered_bytes = 0;
                 count_dropped(&mut self.own, &batch, self.when_dropped);
             }
+        }
+    }
+
+    /// Leaves out, from now on, every connection of which `batch` holds a request; keeps that connections have ended.
+    fn shed(&mut self, mut batch: Batch) {
+        let now = Instant::now();
+        batch.retain(|event| {
+            match event {
+                Event::Request(request) => self.shed.add(request.connection, now),
+                Event::Closed { connection } => self.shed.closed(*connection),
+                _ => {}
+            }
+            matches!(event, Event::Closed { .. })
+        });
+        self.gathered_bytes = batch.iter().map(size).sum();
+        if self.gathered_bytes > MOST_GATHERED / 2 {
+            // Those who take them have stood still for long; they forget silent connections by themselves.
+            (batch, self.gathered_bytes) = (Batch::new(), 0);
+        }
+        self.gathered = batch;
+    }
+
+    /// Counts `event` as left out if it is a request of a connection that is.
+    fn leave_out(&mut self, event: &Event) -> bool {
+        let WhenDropped::Replays(targets) = self.when_dropped else {
+            return false;
+        };
+        match event {
+            Event::Request(request) if self.shed.has(request.connection, Instant::now()) => {
+                if request.completeness.is_whole() {
+                    self.own.add(Counter::ReplaysOffered, targets);
+                    self.own.drop_n(Reason::ConnectionShed, targets);
+                }
+                true
+            }
+            Event::Closed { connection } => {
+                self.shed.closed(*connection);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -428,6 +480,9 @@ const BEAT: Duration = Duration::from_millis(100);
 
 /// Batches that may wait. One holds about what a block of packets held, at most 256 KiB on average.
 const QUEUED_BATCHES: usize = 64;
+
+/// A connection that was left out counts as ended once it has been silent for so long.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of events that may wait for room in the queue.
 const MOST_GATHERED: usize = 32 << 20;

@@ -48,6 +48,8 @@ pub(super) struct Permit {
 pub(super) enum Refusal {
     /// No room.
     Full,
+    /// Hardly any room: who asks is one of those that make way for the others.
+    Crowded,
     /// The engine is stopping.
     Closed,
 }
@@ -63,14 +65,18 @@ impl Budget {
         })
     }
 
-    /// A permit for one request of `bytes` bytes, if there is room.
-    pub(super) fn try_take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
+    /// A permit for one request of `bytes` bytes, if there is room. While the last quarter of the room is filled, those with
+    /// low numbers are refused, the more the fuller it is, so that who asks with the same number again gets the same answer.
+    pub(super) fn try_take(self: &Arc<Self>, bytes: usize, number: u32) -> Result<Permit, Refusal> {
         let mut state = self.lock();
         if state.closed {
             return Err(Refusal::Closed);
         }
         if !self.has_room(&state, bytes) {
             return Err(Refusal::Full);
+        }
+        if number < self.crowd(&state) {
+            return Err(Refusal::Crowded);
         }
         state.items += 1;
         state.bytes += bytes;
@@ -144,6 +150,20 @@ impl Budget {
         state.items < self.max_items && state.bytes.saturating_add(bytes) <= self.max_bytes
     }
 
+    /// Which numbers make way: none until three quarters of the budget are used, all when nothing is left.
+    fn crowd(&self, state: &State) -> u32 {
+        let of = |used: usize, most: usize| {
+            let last = most / 4;
+            match used.saturating_sub(most - last) {
+                0 => 0,
+                over => {
+                    u32::try_from(((over as u64) << 32) / last.max(1) as u64).unwrap_or(u32::MAX)
+                }
+            }
+        };
+        of(state.items, self.max_items).max(of(state.bytes, self.max_bytes))
+    }
+
     /// Whether a quarter of the budget is free.
     fn is_low(&self, state: &State) -> bool {
         state.items <= self.max_items - self.max_items.div_ceil(4)
@@ -177,10 +197,10 @@ mod tests {
     #[test]
     fn bounds_items_and_bytes() {
         let budget = Budget::new(2, 100);
-        let first = budget.try_take(60).expect("room");
-        assert_eq!(budget.try_take(41).err(), Some(Refusal::Full));
-        let second = budget.try_take(40).expect("room");
-        assert_eq!(budget.try_take(0).err(), Some(Refusal::Full));
+        let first = budget.try_take(60, u32::MAX).expect("room");
+        assert_eq!(budget.try_take(41, u32::MAX).err(), Some(Refusal::Full));
+        let second = budget.try_take(40, u32::MAX).expect("room");
+        assert_eq!(budget.try_take(0, u32::MAX).err(), Some(Refusal::Full));
         drop(first);
         assert_eq!(budget.used(), (1, 40));
         drop(second);
@@ -188,10 +208,33 @@ mod tests {
     }
 
     #[test]
+    fn the_fuller_it_is_the_more_make_way() {
+        let budget = Budget::new(100, 1000);
+        let share = |number: u32| u32::MAX / 100 * number;
+        let mut held = Vec::new();
+        for items in 0..100 {
+            for number in 0..100 {
+                let refused = budget.try_take(1, share(number)).err();
+                let makes_way = items > 75 && number <= (items - 75) * 4;
+                let is_border = items > 75 && number == (items - 75) * 4;
+                let expected = makes_way.then_some(Refusal::Crowded);
+                assert!(refused == expected || is_border, "{items} {number}");
+            }
+            held.push(budget.try_take(1, u32::MAX).expect("room"));
+        }
+        assert_eq!(budget.try_take(1, u32::MAX).err(), Some(Refusal::Full));
+        drop(held);
+        let half = budget.try_take(874, 0).expect("room");
+        assert_eq!(budget.try_take(1, share(49)).err(), Some(Refusal::Crowded));
+        assert!(budget.try_take(1, share(51)).is_ok());
+        drop(half);
+    }
+
+    #[test]
     fn what_is_larger_than_everything_goes_alone() {
         let budget = Budget::new(10, 100);
-        assert_eq!(budget.try_take(101).err(), Some(Refusal::Full));
-        let small = budget.try_take(1).expect("room");
+        assert_eq!(budget.try_take(101, 0).err(), Some(Refusal::Full));
+        let small = budget.try_take(1, 0).expect("room");
         thread::scope(|scope| {
             let large = scope.spawn(|| budget.take(1000));
             drop(small);
@@ -202,7 +245,7 @@ mod tests {
     #[test]
     fn closing_wakes_those_that_wait() {
         let budget = Budget::new(1, 100);
-        let held = budget.try_take(1).expect("room");
+        let held = budget.try_take(1, 0).expect("room");
         thread::scope(|scope| {
             let taker = scope.spawn(|| budget.take(1).err());
             let sleeper =

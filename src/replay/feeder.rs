@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::budget::Refusal;
+use super::budget::{Permit, Refusal};
 use super::outcome::Ticket;
 use super::shared::Shared;
+use super::shed::Shed;
 use super::worker::Command;
 use super::{Outcome, WhenFull};
 use crate::account::Reason;
@@ -23,12 +24,15 @@ pub struct Feeder {
     inboxes: Vec<UnboundedSender<Vec<Command>>>,
     /// For each inbox, what it is handed next.
     staged: Vec<Vec<Command>>,
+    /// Captured connections that are left out.
+    shed: Shed,
 }
 
 impl Feeder {
     pub(super) fn new(shared: Arc<Shared>, inboxes: Vec<UnboundedSender<Vec<Command>>>) -> Self {
         let staged = inboxes.iter().map(|_| Vec::new()).collect();
         Self {
+            shed: Shed::new(shared.config.idle),
             shared,
             inboxes,
             staged,
@@ -51,7 +55,11 @@ impl Feeder {
             return;
         }
         let now = Instant::now();
-        let refusal = self.refusal(&request);
+        let connection = request.connection;
+        let refusal = match self.refusal(&request) {
+            None if self.shed.has(connection, now) => Some(Reason::ConnectionShed),
+            refusal => refusal,
+        };
         let mut ticket = Ticket::offered(request, due, Arc::clone(&self.shared));
         ticket.is_pipelined = pipelined;
         if let Some(reason) = refusal {
@@ -66,23 +74,34 @@ impl Feeder {
         if !self.shared.is_within_limit(due.max(now)) {
             return ticket.settle(Outcome::Skipped(Reason::RateLimited));
         }
-        let bytes = cost(&ticket.request);
-        let permit = match (
-            self.shared.budget.try_take(bytes),
-            self.shared.config.when_full,
-        ) {
-            (Err(Refusal::Full), WhenFull::Block) => {
-                self.flush();
-                self.shared.budget.take(bytes)
-            }
-            (taken, _) => taken,
-        };
-        match permit {
+        match self.permit(cost(&ticket.request), connection) {
             Ok(permit) => ticket.admit(permit),
-            Err(Refusal::Full) => return ticket.settle(Outcome::Skipped(Reason::QueueFull)),
             Err(Refusal::Closed) => return ticket.settle(Outcome::Skipped(Reason::Stopped)),
+            Err(refusal) => {
+                self.shed.add(connection, now);
+                return ticket.settle(Outcome::Skipped(match refusal {
+                    Refusal::Full => Reason::QueueFull,
+                    Refusal::Crowded | Refusal::Closed => Reason::ConnectionShed,
+                }));
+            }
         }
-        self.stage(ticket.request.connection, Command::Replay(ticket));
+        self.stage(connection, Command::Replay(ticket));
+    }
+
+    /// A place in the queue: at once or not at all, or once there is room.
+    fn permit(&mut self, bytes: usize, connection: ConnectionId) -> Result<Permit, Refusal> {
+        let budget = Arc::clone(&self.shared.budget);
+        if self.shared.config.when_full == WhenFull::DropNewest {
+            let number = spread(connection.0 ^ CHOICE) >> 32;
+            return budget.try_take(bytes, u32::try_from(number).unwrap_or(u32::MAX));
+        }
+        match budget.try_take(bytes, u32::MAX) {
+            Err(Refusal::Full | Refusal::Crowded) => {
+                self.flush();
+                budget.take(bytes)
+            }
+            taken => taken,
+        }
     }
 
     /// Counts a request as offered and skipped for `reason`: a choice that was made before the engine, such as
@@ -96,6 +115,7 @@ impl Feeder {
 
     /// A captured connection has ended: its target connection is closed once its requests are done.
     pub fn closed(&mut self, connection: ConnectionId) {
+        self.shed.closed(connection);
         self.stage(connection, Command::Closed(connection));
     }
 
@@ -161,6 +181,9 @@ fn cost(request: &Request) -> usize {
 
 /// About what a request takes beside its bytes: the request, its ticket, its place in two queues.
 const BOOKKEEPING: usize = 640;
+
+/// Makes the choice of connections that are left out another one than that of the thread which sends.
+const CHOICE: u64 = 0x5eed;
 
 /// Handed over even if nobody asks for it.
 const MOST_STAGED: usize = 256;

@@ -214,6 +214,8 @@ pub(super) struct Bench {
     pub(super) feeder: Feeder,
     pub(super) outcomes: mpsc::Receiver<Replay>,
     pub(super) offered: u64,
+    /// Behind how many requests which connection was closed.
+    pub(super) closings: Vec<(u64, u64)>,
     pub(super) pacer: Pacer,
 }
 
@@ -230,6 +232,7 @@ impl Bench {
             engine,
             outcomes,
             offered: 0,
+            closings: Vec::new(),
             pacer: Pacer::new(Schedule::Immediately),
         }
     }
@@ -261,6 +264,7 @@ impl Bench {
     }
 
     pub(super) fn closed(&mut self, connection: u64) {
+        self.closings.push((self.offered, connection));
         self.feeder.closed(ConnectionId(connection));
         self.feeder.flush();
     }

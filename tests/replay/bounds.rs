@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use shadowtap::account::{Account, Counter, Reason};
 use shadowtap::exchange::Completeness;
-use shadowtap::replay::{Pacer, Replay, Schedule, WhenFull};
+use shadowtap::replay::{Outcome, Pacer, Replay, Schedule, WhenFull};
 use shadowtap::time::Timestamp;
 
 use super::bench::{
-    Act, Bench, LONG, OK, Target, failed, get, listener, live, request, skipped, until,
+    Act, Bench, LONG, OK, Target, answered, failed, get, listener, live, request, skipped, until,
 };
 use crate::support::rng::Rng;
 
@@ -58,10 +58,91 @@ fn live_a_full_queue_drops_the_newest_within_its_bounds() {
     assert!(snapshot.queued_bytes <= 1 << 20);
     assert!(snapshot.connections <= 256);
     assert_eq!(snapshot.in_flight(), snapshot.queued_items as u64);
-    let full = snapshot.account.dropped(Reason::QueueFull);
+    let full = snapshot.account.dropped(Reason::QueueFull)
+        + snapshot.account.dropped(Reason::ConnectionShed);
     assert!(full > 9_800, "{snapshot:?}");
     let end = bench.drain(Duration::ZERO);
     assert_eq!(stopped(&end.snapshot.account), 10_000 - full);
+}
+
+#[test]
+fn live_a_connection_that_lost_a_request_is_left_out_until_it_ends() {
+    let (go, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let target = Target::start(move |_| {
+        let _ = gate.lock().expect("no panic").recv_timeout(LONG);
+        Act::Answer(OK.to_vec())
+    });
+    let mut bench = Bench::start(target.config(), |config| {
+        config.queue_items = 3;
+        config.deadlines.first_byte = LONG;
+        config.deadlines.answer = LONG;
+    });
+    for connection in [1, 1, 2, 2, 1] {
+        bench.offer(connection, &get("/"));
+    }
+    assert_eq!(skipped(&bench.next()), Reason::QueueFull);
+    assert_eq!(skipped(&bench.next()), Reason::QueueFull);
+    drop(go);
+    for _ in 0..3 {
+        answered(bench.next());
+    }
+    // There is room again, and a connection that has lost nothing gets it.
+    for connection in [1, 2] {
+        bench.offer(connection, &get("/"));
+        assert_eq!(skipped(&bench.next()), Reason::ConnectionShed);
+        bench.closed(connection);
+    }
+    for connection in [3, 1, 2] {
+        bench.offer(connection, &get("/"));
+        answered(bench.next());
+    }
+    bench.finish();
+}
+
+#[test]
+fn live_what_reaches_the_target_are_whole_beginnings_of_connections() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let (mut shed, mut sent) = (0, 0);
+    for seed in 0..6 {
+        let mut rng = Rng::new(seed);
+        let mut bench = Bench::start(target.config(), |config| {
+            config.queue_items = rng.range(8, 60);
+            config.max_connections = 4.try_into().expect("not zero");
+        });
+        for _ in 0..3000 {
+            let connection = rng.range(0, 40) as u64;
+            if rng.one_in(50) {
+                bench.closed(connection);
+            } else {
+                bench.offer(connection, &get("/"));
+            }
+        }
+        let closed = bench.closings.clone();
+        let end = bench.finish();
+        let mut outcomes = end.outcomes;
+        outcomes.sort_unstable_by_key(|replay| replay.request.id.0);
+        let mut left_out = std::collections::HashSet::new();
+        let mut closed = closed.iter().peekable();
+        for replay in outcomes {
+            while let Some((_, connection)) = closed.next_if(|&&(at, _)| at < replay.request.id.0) {
+                left_out.remove(connection);
+            }
+            let connection = replay.request.connection.0;
+            match &replay.outcome {
+                Outcome::Skipped(Reason::QueueFull | Reason::ConnectionShed) => {
+                    left_out.insert(connection);
+                    shed += 1;
+                }
+                Outcome::Answered(_) => {
+                    assert!(!left_out.contains(&connection), "seed {seed}");
+                    sent += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(shed > 0 && sent > 0, "{shed} {sent}");
 }
 
 #[test]
