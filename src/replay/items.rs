@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -34,29 +35,32 @@ impl Items {
         }
     }
 
-    /// The next item; `None` at the end. Nothing is lost when nobody waits for it any more.
-    pub(super) async fn next(&mut self) -> Option<Item> {
+    /// The next item; `None` at the end.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
         match self.stash.take() {
-            Some(item) => Some(item),
-            None => self.queue.recv().await,
+            Some(item) => Poll::Ready(Some(item)),
+            None => self.queue.poll_recv(context),
         }
     }
 
-    /// The next item, if it is a request that was pipelined on `connection`; waits for ever if it is not. Nothing is lost
-    /// when nobody waits for it any more.
-    pub(super) async fn next_pipelined(&mut self, connection: ConnectionId) -> Ticket {
+    /// The next item, if it is a request that was pipelined on `connection`; never ready if it is not.
+    pub(super) fn poll_pipelined(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: ConnectionId,
+    ) -> Poll<Ticket> {
         if self.stash.is_none() {
-            self.stash = self.queue.recv().await;
+            self.stash = ready!(self.queue.poll_recv(context));
         }
         match self.stash.take() {
             Some(Item::Replay(ticket))
                 if ticket.is_pipelined && ticket.request.connection == connection =>
             {
-                ticket
+                Poll::Ready(ticket)
             }
             other => {
                 self.stash = other;
-                std::future::pending().await
+                Poll::Pending
             }
         }
     }

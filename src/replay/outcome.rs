@@ -79,7 +79,7 @@ pub struct Snapshot {
     pub by_class: [u64; 6],
     /// [`Timings::total`] of the answered replays, in microseconds.
     pub duration: Histogram<u64>,
-    /// [`Timings::lateness`] of all replays of which at least a byte was written, in microseconds.
+    /// [`Timings::lateness`] of all replays that are over and of which at least a byte was written, in microseconds.
     pub lateness: Histogram<u64>,
     /// Requests that wait or are under way.
     pub queued_items: usize,
@@ -141,7 +141,10 @@ impl Stats {
         }
     }
 
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, outcome: &Outcome, lateness: Option<Duration>) {
+        if let Some(lateness) = lateness {
+            self.lateness.saturating_record(micros(lateness));
+        }
         match outcome {
             Outcome::Answered(answer) => {
                 self.account.count(Counter::ReplaysAnswered);
@@ -168,8 +171,8 @@ pub(super) struct Ticket {
     shared: Arc<Shared>,
     /// `None` once settled, and for those that never got in.
     permit: Option<Permit>,
-    /// Whether the target may have some of it.
-    is_sent: bool,
+    /// How late its first byte was written; from then on the target may have some of it.
+    lateness: Option<Duration>,
     settled: bool,
 }
 
@@ -183,7 +186,7 @@ impl Ticket {
             is_pipelined: false,
             shared,
             permit: None,
-            is_sent: false,
+            lateness: None,
             settled: false,
         }
     }
@@ -195,10 +198,7 @@ impl Ticket {
 
     /// Its first byte has just been written, the first time or again.
     pub(super) fn note_sent(&mut self, lateness: Duration) {
-        if !std::mem::replace(&mut self.is_sent, true) {
-            self.shared
-                .stats(|stats| stats.lateness.saturating_record(micros(lateness)));
-        }
+        self.lateness.get_or_insert(lateness);
     }
 
     /// Ends it.
@@ -211,7 +211,8 @@ impl Ticket {
             return;
         }
         self.permit = None;
-        self.shared.stats(|stats| stats.add(&outcome));
+        self.shared
+            .stats(|stats| stats.add(&outcome, self.lateness));
         (self.shared.sink)(Replay {
             request: Arc::clone(&self.request),
             outcome,
@@ -221,7 +222,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.finish(if self.is_sent {
+        self.finish(if self.lateness.is_some() {
             Outcome::Failed(Reason::StoppedUnanswered)
         } else {
             Outcome::Skipped(Reason::Stopped)

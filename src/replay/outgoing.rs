@@ -1,10 +1,11 @@
 //! A request as it is written to the target: the captured bytes, and the few pieces put in their place.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
+use tokio::net::TcpStream;
 
 use super::feeder::spread;
 use super::{HostPolicy, ReplayConfig, TracePolicy};
@@ -168,11 +169,25 @@ impl Outgoing {
     }
 
     /// The next pieces to write.
-    pub(super) fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
+    fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
         self.pieces[self.next..self.held_from]
             .iter()
             .map(|piece| IoSlice::new(piece))
             .collect()
+    }
+
+    /// Writes what the socket takes with one call; pieces that are small together go as one, which costs the kernel less.
+    pub(super) fn write_to(&self, stream: &TcpStream) -> io::Result<usize> {
+        let pieces = &self.pieces[self.next..self.held_from];
+        let all = pieces.iter().map(Bytes::len).sum::<usize>();
+        if all > TOGETHER {
+            return stream.try_write_vectored(&self.slices());
+        }
+        let mut together: SmallVec<[u8; TOGETHER]> = SmallVec::new();
+        for piece in pieces {
+            together.extend_from_slice(piece);
+        }
+        stream.try_write(&together)
     }
 
     /// `written` more bytes are written.
@@ -191,6 +206,9 @@ impl Outgoing {
         }
     }
 }
+
+/// So many bytes are copied rather than written piece by piece.
+const TOGETHER: usize = 2048;
 
 /// A `Host` value with `suffix` behind the name.
 pub(super) fn host_with_suffix(value: &[u8], suffix: &str) -> Vec<u8> {

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -88,7 +89,11 @@ impl ReqwestSender {
 }
 
 impl Sender for ReqwestSender {
-    async fn send(&mut self, ticket: &mut Ticket, _items: &mut Items) -> Result<Answer, Failure> {
+    async fn send(
+        &mut self,
+        ticket: &mut Ticket,
+        _items: &mut Items,
+    ) -> Result<Box<Answer>, Failure> {
         let config = &self.shared.config;
         let deadlines = config.deadlines;
         let Some(request) = build(&ticket.request, config) else {
@@ -145,7 +150,7 @@ impl Sender for ReqwestSender {
         let ended = Instant::now();
         let is_whole = length <= config.max_answer;
         let clock = &self.shared.clock;
-        Ok(Answer {
+        Ok(Box::new(Answer {
             response: Response {
                 first_byte: clock.wall(began),
                 last_byte: clock.wall(ended),
@@ -175,16 +180,14 @@ impl Sender for ReqwestSender {
                 reused: false,
                 round_trip: None,
             },
-        })
+        }))
     }
 
     fn next_begun(&mut self) -> Option<Ticket> {
         None
     }
 
-    async fn idle(&mut self) {
-        std::future::pending().await
-    }
+    fn watch(&mut self, _context: &mut Context<'_>) {}
 
     fn hang_up(&mut self) {}
 }

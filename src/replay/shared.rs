@@ -84,6 +84,9 @@ impl Shared {
     }
 
     pub(super) fn may_send(&self) -> Permission {
+        if lock(&self.breaker).state() == BreakerState::Closed {
+            return Permission::Go;
+        }
         self.with_breaker(|breaker| breaker.ask(Instant::now()))
     }
 

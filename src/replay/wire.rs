@@ -1,19 +1,20 @@
 //! The `wire` sender: captured bytes on plain TCP, answers read by the parser that reads captured answers.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 
 use super::items::Items;
 use super::outcome::Ticket;
@@ -39,7 +40,7 @@ pub(super) struct WireSender {
     begun: VecDeque<Begun>,
     /// How far the request that is sent next has come already.
     resumed: Option<(Outgoing, Option<Instant>)>,
-    scratch: Box<[u8]>,
+    alarm: Alarm,
 }
 
 /// A request that is being written before its turn to be answered.
@@ -56,7 +57,7 @@ impl WireSender {
             connection: None,
             begun: VecDeque::new(),
             resumed: None,
-            scratch: vec![0; READ_AT_ONCE].into_boxed_slice(),
+            alarm: Alarm::default(),
             shared,
         }
     }
@@ -103,7 +104,11 @@ impl WireSender {
 }
 
 impl Sender for WireSender {
-    async fn send(&mut self, ticket: &mut Ticket, items: &mut Items) -> Result<Answer, Failure> {
+    async fn send(
+        &mut self,
+        ticket: &mut Ticket,
+        items: &mut Items,
+    ) -> Result<Box<Answer>, Failure> {
         let (outgoing, first_written) = match self.resumed.take() {
             Some(resumed) => resumed,
             None => (Outgoing::new(&ticket.request, &self.edits), None),
@@ -118,7 +123,7 @@ impl Sender for WireSender {
                 self.connect().await.map_err(Failure::early)?
             }
         };
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             shared: &self.shared,
             edits: &self.edits,
             outgoing,
@@ -129,11 +134,13 @@ impl Sender for WireSender {
             first_written,
             last_written: None,
             answer_began: None,
+            read_at: None,
             progress: Instant::now(),
             interim: Vec::new(),
             head: None,
         };
-        let (answer, keep) = exchange.run(&mut self.scratch, items).await?;
+        let received = exchange.run(items, &mut self.alarm).await?;
+        let (answer, keep) = exchange.finish(received);
         if keep {
             connection.reset();
             self.connection = Some(connection);
@@ -147,17 +154,15 @@ impl Sender for WireSender {
         Some(next.ticket)
     }
 
-    async fn idle(&mut self) {
-        let Some(connection) = &self.connection else {
-            return std::future::pending().await;
-        };
-        // Whatever comes now, a close or bytes that nobody asked for, is the end of it.
-        while connection.stream.readable().await.is_ok() {
-            if !connection.is_quiet() {
-                break;
+    fn watch(&mut self, context: &mut Context<'_>) {
+        while let Some(connection) = &self.connection {
+            match connection.stream.poll_read_ready(context) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if connection.is_quiet() => {}
+                // Whatever comes now, a close or bytes that nobody asked for, is the end of it.
+                Poll::Ready(_) => self.hang_up(),
             }
         }
-        self.hang_up();
     }
 
     fn hang_up(&mut self) {
@@ -239,20 +244,18 @@ impl Connection {
         self.reader.limit_body(self.shared.config.max_answer);
     }
 
-    /// Reads what is there, or fails with [`io::ErrorKind::WouldBlock`].
+    /// Reads what is there and gives it to the reader; how much that was.
     ///
     /// `try_read` would leave the runtime thinking that there is more after a read that took everything, and the kernel
     /// would be asked once more for each answer; `poll_read` knows better.
-    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
-        let mut filled = ReadBuf::new(scratch);
-        let read = poll_fn(|context| Pin::new(&mut self.stream).poll_read(context, &mut filled));
-        // Without the runtime's budget: whoever calls this waits for readiness, and yields, by itself.
-        let read = pin!(tokio::task::unconstrained(read));
-        match read.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Ok(filled.filled().len()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        with_scratch(|scratch| {
+            let mut filled = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut filled))?;
+            let filled = filled.filled();
+            self.reader.push(filled);
+            Poll::Ready(Ok(filled.len()))
+        })
     }
 
     /// Whether the target has neither closed it nor sent bytes that nobody asked for, as far as the runtime has heard.
@@ -288,6 +291,8 @@ struct Exchange<'a> {
     first_written: Option<Instant>,
     last_written: Option<Instant>,
     answer_began: Option<Instant>,
+    /// When bytes of the answer, or its end, last came.
+    read_at: Option<Instant>,
     /// When the target last took bytes.
     progress: Instant,
     interim: Vec<u16>,
@@ -295,14 +300,16 @@ struct Exchange<'a> {
     head: Option<(ResponseHead, Doubts)>,
 }
 
-/// How far reading went.
-enum Reading {
-    /// The answer is whole.
-    Done(Box<Received>),
-    /// There is no more for now.
-    Dry,
-    /// There is more.
-    Flowing,
+/// What an exchange waits for.
+enum Event {
+    /// So many bytes came, and are with the reader; none at the end.
+    Read(io::Result<usize>),
+    /// The socket takes bytes again.
+    Writable,
+    /// One more request may be begun.
+    Pipelined(Ticket),
+    /// The time is over.
+    Passed,
 }
 
 /// A whole answer, but for its bookkeeping.
@@ -316,57 +323,72 @@ struct Received {
 }
 
 impl Exchange<'_> {
-    /// The answer, and whether the connection may be kept.
-    async fn run(
-        mut self,
-        scratch: &mut [u8],
-        items: &mut Items,
-    ) -> Result<(Answer, bool), Failure> {
+    /// Writes and reads until the answer is whole.
+    async fn run(&mut self, items: &mut Items, alarm: &mut Alarm) -> Result<Received, Failure> {
         if !self.connection.reader.is_between_messages() {
             // It came with the answer before.
-            self.answer_began = Some(Instant::now());
+            self.note_read();
             if let Some(received) = self.poll()? {
-                return Ok(self.finish(received));
+                return Ok(received);
             }
         }
+        self.write(self.progress);
+        let mut reads = 0;
         loop {
-            self.write();
-            let mut interest = Interest::READABLE;
-            if self.has_ready() && !self.is_broken {
-                interest |= Interest::WRITABLE;
-            }
             let (limit, late) = self.limit();
-            if Instant::now() >= limit {
-                self.passed(late)?;
-                continue;
-            }
-            let may_begin = self.may_begin_another();
-            let connection = self.ticket.request.connection;
-            let ready = self.connection.stream.ready(interest);
-            let ready = tokio::select! {
-                ready = timeout_at(limit.into(), ready) => ready,
-                ticket = items.next_pipelined(connection), if may_begin => {
-                    self.begun.push_back(Begun {
-                        outgoing: Outgoing::new(&ticket.request, self.edits),
-                        ticket,
-                        first_written: None,
-                    });
-                    continue;
-                }
-            };
-            match ready {
-                Ok(Ok(ready)) if ready.is_readable() || ready.is_read_closed() => {
-                    match self.read(scratch)? {
-                        Reading::Done(received) => return Ok(self.finish(*received)),
-                        Reading::Dry => {}
-                        Reading::Flowing => tokio::task::yield_now().await,
+            let event = poll_fn(|context| self.poll_event(context, items, alarm, limit));
+            match event.await {
+                Event::Read(result) => {
+                    if let Some(received) = self.read(result)? {
+                        return Ok(received);
+                    }
+                    reads += 1;
+                    if reads % READS_AT_A_TIME == 0 {
+                        // An answer without end must meet its deadline, and others want their turn.
+                        tokio::task::yield_now().await;
+                        if Instant::now() >= limit {
+                            self.passed(late)?;
+                        }
                     }
                 }
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Err(self.failure(Reason::ConnectionLost)),
-                Err(_) => self.passed(late)?,
+                Event::Writable => {}
+                Event::Pipelined(ticket) => self.begun.push_back(Begun {
+                    outgoing: Outgoing::new(&ticket.request, self.edits),
+                    ticket,
+                    first_written: None,
+                }),
+                Event::Passed => self.passed(late)?,
+            }
+            if self.has_ready() && !self.is_broken {
+                self.write(Instant::now());
             }
         }
+    }
+
+    fn poll_event(
+        &mut self,
+        context: &mut Context<'_>,
+        items: &mut Items,
+        alarm: &mut Alarm,
+        limit: Instant,
+    ) -> Poll<Event> {
+        if let Poll::Ready(result) = self.connection.poll_read(context) {
+            return Poll::Ready(Event::Read(result));
+        }
+        if self.has_ready() && !self.is_broken {
+            let writable = self.connection.stream.poll_write_ready(context);
+            if writable.is_ready() {
+                return Poll::Ready(Event::Writable);
+            }
+        }
+        if self.may_begin_another()
+            && let Poll::Ready(ticket) =
+                items.poll_pipelined(context, self.ticket.request.connection)
+        {
+            return Poll::Ready(Event::Pipelined(ticket));
+        }
+        ready!(alarm.poll_passed(context, limit));
+        Poll::Ready(Event::Passed)
     }
 
     /// Whether one more request may be written before this one is answered.
@@ -387,8 +409,8 @@ impl Exchange<'_> {
         next.is_some_and(|begun| begun.outgoing.has_ready())
     }
 
-    /// Writes what the socket takes.
-    fn write(&mut self) {
+    /// Writes what the socket takes. `now` is before the first call: the target may have answered by the time it returns.
+    fn write(&mut self, mut now: Instant) {
         while self.has_ready() && !self.is_broken {
             let is_own = !self.outgoing.is_done();
             let (outgoing, ticket, first_written) = if !is_own {
@@ -408,10 +430,7 @@ impl Exchange<'_> {
                     &mut self.first_written,
                 )
             };
-            // Before the call: the target may have answered by the time it returns.
-            let now = Instant::now();
-            let stream = &self.connection.stream;
-            let result = stream.try_write_vectored(&outgoing.slices());
+            let result = outgoing.write_to(&self.connection.stream);
             match result {
                 Ok(0) => self.is_broken = true,
                 Ok(written) => {
@@ -424,35 +443,42 @@ impl Exchange<'_> {
                     }
                     self.progress = now;
                     outgoing.advance(written);
+                    if !self.has_ready() {
+                        return;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.is_broken = true,
             }
+            now = Instant::now();
         }
     }
 
-    /// Reads what is there.
-    fn read(&mut self, scratch: &mut [u8]) -> Result<Reading, Failure> {
-        // Not for ever: an answer without end must meet its deadline, and others want their turn.
-        for _ in 0..READS_AT_A_TIME {
-            let received = match self.connection.read(scratch) {
-                Ok(0) => Some(self.end(true)?),
-                Ok(len) => {
-                    self.answer_began.get_or_insert_with(Instant::now);
-                    self.connection.reader.push(&scratch[..len]);
-                    self.poll()?
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reading::Dry),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Some(self.end(false)?),
-            };
-            if let Some(received) = received {
-                return Ok(Reading::Done(Box::new(received)));
+    /// Takes note of what was read; the answer, if it is whole now.
+    fn read(&mut self, result: io::Result<usize>) -> Result<Option<Received>, Failure> {
+        if !matches!(result, Ok(1..)) {
+            self.read_at = Some(Instant::now());
+        }
+        let received = match result {
+            Ok(0) => Some(self.end(true)?),
+            Ok(_) => {
+                self.note_read();
+                self.poll()?
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            Err(_) => Some(self.end(false)?),
+        };
+        if received.is_none() {
             self.connection.bound_memory();
         }
-        Ok(Reading::Flowing)
+        Ok(received)
+    }
+
+    fn note_read(&mut self) {
+        let now = Instant::now();
+        self.read_at = Some(now);
+        self.answer_began.get_or_insert(now);
     }
 
     fn poll(&mut self) -> Result<Option<Received>, Failure> {
@@ -537,8 +563,9 @@ impl Exchange<'_> {
         }
     }
 
-    fn finish(self, received: Received) -> (Answer, bool) {
-        let now = Instant::now();
+    /// The answer, and whether the connection may be kept.
+    fn finish(self, received: Received) -> (Box<Answer>, bool) {
+        let now = self.read_at.unwrap_or_else(Instant::now);
         let round_trip = self.connection.round_trip();
         let began = self.answer_began.unwrap_or(now);
         // An answer to a request of which nothing was written yet: it was late already.
@@ -549,7 +576,7 @@ impl Exchange<'_> {
             && (self.connection.reader.is_between_messages() || self.is_more_expected())
             && may_persist(&self.ticket.request.head, &received.head);
         let clock = &self.shared.clock;
-        let answer = Answer {
+        let answer = Box::new(Answer {
             response: Response {
                 first_byte: clock.wall(began),
                 last_byte: clock.wall(now),
@@ -572,7 +599,7 @@ impl Exchange<'_> {
                 reused: self.connection.used,
                 round_trip,
             },
-        };
+        });
         (answer, keep)
     }
 
@@ -627,6 +654,40 @@ impl Exchange<'_> {
     }
 }
 
+/// A timer that is set again only when it would go off too late: deadlines mostly move away while it runs.
+#[derive(Default)]
+struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Whether it is `limit`.
+    fn poll_passed(&mut self, context: &mut Context<'_>, limit: Instant) -> Poll<()> {
+        let limit = tokio::time::Instant::from_std(limit);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        if limit < timer.deadline() {
+            timer.as_mut().reset(limit);
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            if tokio::time::Instant::now() >= limit {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(limit);
+        }
+        Poll::Pending
+    }
+}
+
+/// Room for what is read, which one thread's connections share.
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_AT_ONCE].into_boxed_slice());
+    }
+    SCRATCH.with_borrow_mut(|scratch| work(scratch))
+}
+
 /// What was waited for in vain.
 #[derive(Clone, Copy)]
 enum Late {
@@ -659,7 +720,7 @@ const MOST_INTERIM: usize = 100;
 const READ_AT_ONCE: usize = 16 << 10;
 
 /// Calls before other connections have their turn.
-const READS_AT_A_TIME: usize = 16;
+const READS_AT_A_TIME: u32 = 16;
 
 /// The kernel is asked for the round trip once for so many answers.
 const ANSWERS_PER_ROUND_TRIP: u32 = 16;

@@ -1,8 +1,9 @@
 //! A worker thread: a runtime of its own, and the slots of the captured connections that it serves.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
@@ -41,14 +42,13 @@ pub(super) trait Sender: Send + 'static {
         &mut self,
         ticket: &mut Ticket,
         items: &mut Items,
-    ) -> impl Future<Output = Result<Answer, Failure>> + Send;
+    ) -> impl Future<Output = Result<Box<Answer>, Failure>> + Send;
 
     /// The first request that was begun behind others and is not done; it is to be sent next.
     fn next_begun(&mut self) -> Option<Ticket>;
 
-    /// Watches the connection while nothing is to be sent: returns once the target has closed it, never if there is
-    /// none.
-    fn idle(&mut self) -> impl Future<Output = ()> + Send;
+    /// Watches the connection while nothing is to be sent, and closes it when the target has.
+    fn watch(&mut self, context: &mut Context<'_>);
 
     /// Closes the connection.
     fn hang_up(&mut self);
@@ -313,12 +313,14 @@ impl Slot {
 /// Works off one slot's queue, in order.
 async fn serve_slot<S: Sender>(shared: Arc<Shared>, mut items: Items, mut sender: S) {
     loop {
-        let item = tokio::select! {
-            biased;
-            () = sender.idle() => continue,
-            item = items.next() => item,
-        };
-        match item {
+        let item = poll_fn(|context| {
+            let item = items.poll_next(context);
+            if item.is_pending() {
+                sender.watch(context);
+            }
+            item
+        });
+        match item.await {
             Some(Item::Replay(ticket)) => {
                 match admitted(&shared).await {
                     Ok(()) => replay(&shared, ticket, &mut sender, &mut items).await,
@@ -343,7 +345,7 @@ async fn replay<S: Sender>(shared: &Shared, mut ticket: Ticket, sender: &mut S, 
         let failure = match sent {
             Ok(answer) => {
                 shared.with_breaker(super::breaker::Breaker::succeeded);
-                return ticket.settle(Outcome::Answered(Box::new(answer)));
+                return ticket.settle(Outcome::Answered(answer));
             }
             Err(failure) => failure,
         };
