@@ -7,6 +7,7 @@ mod name;
 mod place;
 mod reader;
 pub mod recognise;
+mod strict;
 
 pub(crate) use body::chunk_size_loose;
 pub use body::{Body, Framing, chunk_size};

@@ -155,6 +155,13 @@ impl ContentLength {
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut found = Self::None;
         for value in fields.framing("content-length") {
+            // As nearly always: one field line, with one number.
+            if found == Self::None
+                && let Some(length) = decimal(value)
+            {
+                found = Self::Valid(length);
+                continue;
+            }
             doubts.content_length |= memchr::memchr2(b'\r', b'\n', value).is_some();
             // A list of equal values is what a proxy made of several lines (RFC 9110 §8.6).
             for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -184,6 +191,13 @@ impl ContentLength {
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
+    }
+    if digits.len() < 19 {
+        // Fits, whatever the digits are.
+        return digits.iter().try_fold(0u64, |number, &digit| {
+            let value = digit.wrapping_sub(b'0');
+            (value < 10).then(|| number * 10 + u64::from(value))
+        });
     }
     digits.iter().try_fold(0u64, |number, &digit| {
         let value = char::from(digit).to_digit(10)?;

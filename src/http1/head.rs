@@ -6,6 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
 
+use super::strict;
+
 /// The head of a request: request line, field lines and the empty line, as they were on the wire (RFC 9112 §3, §5).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestHead {
@@ -85,32 +87,16 @@ impl RequestHead {
     /// The fast way, for heads that follow the grammar to the letter: finds the one that `bytes` begins with. Its length,
     /// and what makes a head of just those bytes.
     pub(crate) fn find_strict(bytes: &[u8]) -> Option<(usize, impl FnOnce(Bytes) -> Self + use<>)> {
-        let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
-        let mut parsed = httparse::Request::new(&mut []);
-        let status = parsed.parse_with_uninit_headers(bytes, &mut storage).ok()?;
-        let httparse::Status::Complete(length) = status else {
-            return None;
-        };
-        let bytes = &bytes[..length];
-        let method = Span::of(bytes, parsed.method?.as_bytes());
-        let target = Span::of(bytes, parsed.path?.as_bytes());
-        let version = Span {
-            start: target.end + 1,
-            end: target.end + 9,
-        };
-        if memchr(b'\r', bytes).is_none() || !bytes[0].is_ascii_graphic() || method.start != 0 {
-            return None;
-        }
-        let (fields, grammar) = strict_fields(bytes, parsed.headers, version.end as usize);
+        let found = strict::request(bytes)?;
         let build = move |bytes: Bytes| Self {
             bytes,
-            method,
-            target,
-            version,
-            fields,
-            grammar,
+            method: found.method,
+            target: found.target,
+            version: found.version,
+            fields: found.fields,
+            grammar: Grammar::Strict,
         };
-        Some((length, build))
+        Some((found.length, build))
     }
 
     /// The head as it was on the wire, from the request line to the empty line.
@@ -149,7 +135,7 @@ impl RequestHead {
         Fields {
             bytes: &self.bytes,
             spans: &self.fields.spans,
-            lengths: self.fields.lengths,
+            marks: self.fields.marks,
         }
     }
 
@@ -200,31 +186,16 @@ impl ResponseHead {
     /// The fast way, for heads that follow the grammar to the letter: finds the one that `bytes` begins with. Its length,
     /// and what makes a head of just those bytes.
     pub(crate) fn find_strict(bytes: &[u8]) -> Option<(usize, impl FnOnce(Bytes) -> Self + use<>)> {
-        let mut storage = [const { std::mem::MaybeUninit::uninit() }; STRICT_FIELDS];
-        let mut parsed = httparse::Response::new(&mut []);
-        let status = httparse::ParserConfig::default()
-            .parse_response_with_uninit_headers(&mut parsed, bytes, &mut storage)
-            .ok()?;
-        let httparse::Status::Complete(length) = status else {
-            return None;
-        };
-        let bytes = &bytes[..length];
-        if !bytes.starts_with(b"HTTP/") {
-            return None;
-        }
-        // httparse answers "" for a reason phrase with bytes above 0x7f: read it from the line itself.
-        let line_end = memchr2(b'\r', b'\n', bytes)?;
-        let (version, status, reason) = split_status_line(&bytes[..line_end])?;
-        let (fields, grammar) = strict_fields(bytes, parsed.headers, line_end);
+        let found = strict::response(bytes)?;
         let build = move |bytes: Bytes| Self {
             bytes,
-            version,
-            status,
-            reason,
-            fields,
-            grammar,
+            version: found.version,
+            status: found.status,
+            reason: found.reason,
+            fields: found.fields,
+            grammar: Grammar::Strict,
         };
-        Some((length, build))
+        Some((found.length, build))
     }
 
     /// The head as it was on the wire, from the status line to the empty line.
@@ -269,7 +240,7 @@ impl ResponseHead {
         Fields {
             bytes: &self.bytes,
             spans: &self.fields.spans,
-            lengths: self.fields.lengths,
+            marks: self.fields.marks,
         }
     }
 
@@ -293,7 +264,7 @@ impl ResponseHead {
 pub struct Fields<'a> {
     bytes: &'a [u8],
     spans: &'a [FieldSpan],
-    lengths: NameLengths,
+    marks: NameMarks,
 }
 
 impl<'a> Fields<'a> {
@@ -315,7 +286,7 @@ impl<'a> Fields<'a> {
 
     /// The values of all lines called `name` (compared without case), in wire order.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.of_length(name.len())
+        self.marked(name)
             .iter()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
@@ -333,7 +304,7 @@ impl<'a> Fields<'a> {
     /// Like [`Self::all`], but only lines whose name is spelled as RFC 9112 §5.1 demands: servers ignore the others, or
     /// refuse the message, so they frame nothing.
     pub(crate) fn framing(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let spans = self.of_length(name.len()).spans;
+        let spans = self.marked(name).spans;
         let exact = spans.iter().filter(|field| field.exact);
         exact
             .filter(move |field| {
@@ -345,9 +316,9 @@ impl<'a> Fields<'a> {
             .map(move |field| field.value.of_bytes(self.bytes))
     }
 
-    /// All of them, if any has a name of that length; none otherwise.
-    fn of_length(self, length: usize) -> Self {
-        let spans = if self.lengths.has(length) {
+    /// All of them, if any may have that name; none otherwise.
+    fn marked(self, name: &str) -> Self {
+        let spans = if self.marks.has(name.as_bytes()) {
             self.spans
         } else {
             &[]
@@ -572,7 +543,7 @@ fn parse_fields(
         }
         let is_fold = matches!(bytes[at], b' ' | b'\t');
         if line.is_empty() && !is_fold {
-            return Ok(FieldSpans::new(fields.into()));
+            return Ok(FieldSpans::new(fields.into(), bytes));
         }
         if is_fold && let Some(last) = fields.last_mut() {
             if !line.is_empty() {
@@ -620,49 +591,6 @@ fn parse_fields(
     }
 }
 
-/// The places of field lines that follow the grammar, but perhaps for their line ends; `first_line_end` is where the line
-/// break of the first line is.
-fn strict_fields(
-    bytes: &[u8],
-    headers: &[httparse::Header<'_>],
-    first_line_end: usize,
-) -> (FieldSpans, Grammar) {
-    let ends_right = |line_end: usize| bytes[..line_end].ends_with(b"\r\n");
-    let mut all_end_right = bytes[first_line_end..].starts_with(b"\r\n") && ends_right(bytes.len());
-    let spans = headers.iter().map(|header| {
-        let name = Span::of(bytes, header.name.as_bytes());
-        let value = if header.value.is_empty() {
-            Span {
-                start: name.end + 1,
-                end: name.end + 1,
-            }
-        } else {
-            Span::of(bytes, header.value)
-        };
-        let from = value.end as usize;
-        let line_end = if bytes[from..].starts_with(b"\r\n") {
-            from + 2
-        } else {
-            memchr(b'\n', &bytes[from..]).map_or(bytes.len(), |at| from + at + 1)
-        };
-        all_end_right &= ends_right(line_end);
-        FieldSpan {
-            name,
-            value,
-            line_end: narrow(line_end),
-            exact: true,
-        }
-    });
-    let fields = FieldSpans::new(spans.collect());
-    let grammar = if all_end_right {
-        Grammar::Strict
-    } else {
-        Grammar::Loose
-    };
-    debug_assert_eq!(grammar, Grammar::of_line_ends(bytes));
-    (fields, grammar)
-}
-
 /// How closely a head follows RFC 9112.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Grammar {
@@ -674,89 +602,72 @@ enum Grammar {
     Odd,
 }
 
-impl Grammar {
-    /// Of a head that is right but for, perhaps, its line ends.
-    fn of_line_ends(bytes: &[u8]) -> Self {
-        let has_bare_line_feed =
-            memchr::memchr_iter(b'\n', bytes).any(|at| at == 0 || bytes[at - 1] != b'\r');
-        if has_bare_line_feed {
-            Self::Loose
-        } else {
-            Self::Strict
-        }
-    }
-}
-
-/// Field lines that fit the fast way; a head with more is read the slow way.
-const STRICT_FIELDS: usize = 64;
-
 /// The places of a head's field lines. On the heap, because a head is moved more often than it is made.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct FieldSpans {
-    spans: Box<[FieldSpan]>,
-    lengths: NameLengths,
+pub(super) struct FieldSpans {
+    pub(super) spans: Box<[FieldSpan]>,
+    pub(super) marks: NameMarks,
 }
 
 impl FieldSpans {
-    fn new(spans: Box<[FieldSpan]>) -> Self {
-        let lengths = spans.iter().fold(NameLengths(0), |lengths, field| {
-            lengths.with((field.name.end - field.name.start) as usize)
+    fn new(spans: Box<[FieldSpan]>, bytes: &[u8]) -> Self {
+        let marks = spans.iter().fold(NameMarks::default(), |marks, field| {
+            marks.with(field.name.of_bytes(bytes))
         });
-        Self { spans, lengths }
+        Self { spans, marks }
     }
 }
 
-/// Which lengths of names there are: most questions for a name are answered by that there is none so long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct NameLengths(u32);
+/// A mark for each name, made of its length and first letter: most questions for a name are answered by that there is no such mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct NameMarks(u64);
 
-impl NameLengths {
-    const fn with(self, length: usize) -> Self {
-        Self(self.0 | Self::bit(length))
+impl NameMarks {
+    #[inline]
+    pub(super) const fn with(self, name: &[u8]) -> Self {
+        Self(self.0 | Self::mark(name))
     }
 
-    const fn has(self, length: usize) -> bool {
-        self.0 & Self::bit(length) != 0
+    #[inline]
+    const fn has(self, name: &[u8]) -> bool {
+        self.0 & Self::mark(name) != 0
     }
 
-    /// Lengths from 31 on share one.
-    const fn bit(length: usize) -> u32 {
-        1 << if length < 31 { length } else { 31 }
+    #[inline]
+    const fn mark(name: &[u8]) -> u64 {
+        match name {
+            [first, ..] => 1 << ((name.len() * 5 + (*first | 0x20) as usize) % 64),
+            [] => 1,
+        }
     }
 }
 
 /// Where a field line's parts are within the head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct FieldSpan {
-    name: Span,
-    value: Span,
-    line_end: u32,
+pub(super) struct FieldSpan {
+    pub(super) name: Span,
+    pub(super) value: Span,
+    pub(super) line_end: u32,
     /// The name is a token and ends at the colon, as RFC 9112 §5.1 demands.
-    exact: bool,
+    pub(super) exact: bool,
 }
 
 /// A byte range within a head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Span {
+pub(super) struct Span {
     start: u32,
     end: u32,
 }
 
 impl Span {
-    fn new(start: usize, end: usize) -> Self {
+    pub(super) fn new(start: usize, end: usize) -> Self {
         Self {
             start: narrow(start),
             end: narrow(end),
         }
     }
 
-    /// Where `part`, a slice of `whole`, lies in it.
-    fn of(whole: &[u8], part: &[u8]) -> Self {
-        let start = part.as_ptr().addr() - whole.as_ptr().addr();
-        Self::new(start, start + part.len())
-    }
-
-    fn of_bytes(self, bytes: &[u8]) -> &[u8] {
+    pub(super) fn of_bytes(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
 
@@ -790,7 +701,7 @@ impl Span {
 }
 
 /// Offsets within a head fit: its length was checked against `u32::MAX` once.
-fn narrow(offset: usize) -> u32 {
+pub(super) fn narrow(offset: usize) -> u32 {
     debug_assert!(u32::try_from(offset).is_ok());
     offset as u32
 }

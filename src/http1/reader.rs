@@ -4,7 +4,7 @@
 //! streams and the answers of a target alike. The caller decides each body's framing, because that needs the request
 //! (RFC 9112 §6.3), which one direction alone does not know.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memchr;
 
 use crate::http1::body::{Body, Framing, chunk_size, chunk_size_loose};
@@ -212,6 +212,14 @@ impl MessageReader {
         }
     }
 
+    /// Goes on behind a head that [`Self::strict_head`] found between messages: `behind` is what was captured with it. Call
+    /// [`MessageReader::frame`] or [`MessageReader::stop`] before polling on.
+    pub(crate) fn take_up(&mut self, behind: &[u8]) {
+        debug_assert!(self.is_between_messages());
+        self.state = State::AwaitFraming;
+        self.buffer.extend_from_slice(behind);
+    }
+
     /// Notes that the next `len` bytes of the stream were not captured.
     pub fn gap(&mut self, len: u64) -> Step {
         match self.state {
@@ -377,28 +385,40 @@ impl MessageReader {
         }
     }
 
-    /// The head that the buffer begins with, if it is whole and follows the grammar to the letter: most do, and are
-    /// taken here in one pass.
+    /// The head that the buffer begins with, if it is whole and follows the grammar to the letter: most do.
     fn take_strict_head(&mut self) -> Option<Step> {
-        let looked_at = &self.buffer[..self.buffer.len().min(MAX_AT_ONCE)];
-        let step = match self.side {
+        let (length, step) = self.strict_head(&self.buffer)?;
+        if length == self.buffer.len() {
+            self.buffer.clear();
+        } else {
+            self.buffer.advance(length);
+        }
+        self.state = State::AwaitFraming;
+        Some(step)
+    }
+
+    /// The head that `bytes` begin with, if it is whole and follows the grammar to the letter; and its length. It is copied once,
+    /// for itself.
+    pub(crate) fn strict_head(&self, bytes: &[u8]) -> Option<(usize, Step)> {
+        let looked_at = &bytes[..bytes.len().min(MAX_AT_ONCE)];
+        match self.side {
             Side::Requests => {
                 let (length, build) = RequestHead::find_strict(looked_at)?;
                 if length > self.limits.head || !recognise::believes_strict(looked_at) {
                     return None;
                 }
-                Step::RequestHead(build(self.split(length)))
+                let head = build(Bytes::copy_from_slice(&bytes[..length]));
+                Some((length, Step::RequestHead(head)))
             }
             Side::Responses => {
                 let (length, build) = ResponseHead::find_strict(looked_at)?;
                 if length > self.limits.head {
                     return None;
                 }
-                Step::ResponseHead(build(self.split(length)))
+                let head = build(Bytes::copy_from_slice(&bytes[..length]));
+                Some((length, Step::ResponseHead(head)))
             }
-        };
-        self.state = State::AwaitFraming;
-        Some(step)
+        }
     }
 
     /// Gives up the head in hand.
