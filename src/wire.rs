@@ -20,6 +20,7 @@ mod fragment;
 mod ieee80211;
 mod ip;
 mod link;
+mod plain;
 mod ppp;
 mod tcp;
 #[cfg(test)]

@@ -40,16 +40,16 @@ impl<'a> Walk<'a, '_> {
 
 /// The options that matter to a receiver's decision whether to take a segment.
 #[derive(Clone, Copy, Default)]
-struct Options {
-    timestamps: Option<(u32, u32)>,
-    signed: bool,
+pub(super) struct Options {
+    pub(super) timestamps: Option<(u32, u32)>,
+    pub(super) signed: bool,
 }
 
 impl Options {
     /// Reads options up to the first that makes no sense, as receivers do. (etherparse's iterator ends at the first
     /// option that it does not know, such as TCP-MD5.)
     #[inline]
-    fn read(mut bytes: &[u8]) -> Self {
+    pub(super) fn read(mut bytes: &[u8]) -> Self {
         let mut options = Self::default();
         // By far the most common: two paddings and the timestamps.
         if let [1, 1, 8, 10, value @ ..] = bytes

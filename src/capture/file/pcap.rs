@@ -38,7 +38,11 @@ impl Pcap {
         Some(Self {
             big_endian,
             fraction: if magic == NANOSECONDS { 1 } else { 1_000 },
-            header_len: if magic == MODIFIED { 24 } else { 16 },
+            header_len: if magic == MODIFIED {
+                24
+            } else {
+                USUAL_HEADER_LEN
+            },
             link: LinkType(0),
             lengths: Lengths::CapturedFirst,
             max_len: USUAL_MAX_LEN,
@@ -67,9 +71,39 @@ impl Pcap {
         Ok(())
     }
 
+    /// The next record, if it is one as most are and all of it is in the buffer.
+    #[inline]
+    fn buffered(&self, bytes: &[u8]) -> Option<Record> {
+        if self.lengths != Lengths::CapturedFirst || self.header_len != USUAL_HEADER_LEN {
+            return None;
+        }
+        let (header, rest) = bytes.split_first_chunk::<USUAL_HEADER_LEN>()?;
+        let words = header.as_chunks::<4>().0;
+        let word = |n: usize| match self.big_endian {
+            false => u32::from_le_bytes(words[n]),
+            true => u32::from_be_bytes(words[n]),
+        };
+        let (captured, wire) = (word(2), word(3));
+        let len = captured as usize;
+        (len <= self.max_len && len <= rest.len()).then(|| Record {
+            time: Timestamp::from_secs_nanos(
+                u64::from(word(0)),
+                u64::from(word(1)) * self.fraction,
+            ),
+            link: self.link,
+            wire_len: wire.max(captured),
+            at: USUAL_HEADER_LEN,
+            len,
+            record_len: USUAL_HEADER_LEN + len,
+        })
+    }
+
     /// The next record.
     #[inline]
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Fault> {
+        if let Some(record) = self.buffered(input.buffered()) {
+            return Ok(Some(record));
+        }
         let header = input.fill(self.header_len)?;
         if header.len() < self.header_len {
             return if header.is_empty() {
@@ -114,3 +148,6 @@ const MODIFIED: u32 = 0xa1b2_cd34;
 const USUAL_MAX_LEN: usize = 262_144;
 
 const HEADER_LEN: usize = 24;
+
+/// How long the header of a record is, but for [`MODIFIED`].
+const USUAL_HEADER_LEN: usize = 16;

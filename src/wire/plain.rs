@@ -1,0 +1,71 @@
+//! The short way through the frames that most captures are made of: Ethernet, IPv4 without options, TCP, all captured.
+//!
+//! Whatever is not that is left to the walk; what both take, they read alike.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use etherparse::{EtherType, IpNumber};
+
+use super::tcp::Options;
+use super::{LinkType, Packet, Path, Segment, TcpFlags};
+
+/// The segment in `packet`, if it is of that kind.
+#[inline]
+pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+    let (headers, _) = packet.data.split_first_chunk::<HEADERS>()?;
+    let u16_at = |at: usize| u16::from_be_bytes([headers[at], headers[at + 1]]);
+    let u32_at = |at: usize| {
+        u32::from_be_bytes([
+            headers[at],
+            headers[at + 1],
+            headers[at + 2],
+            headers[at + 3],
+        ])
+    };
+    let is_plain = packet.link == LinkType::ETHERNET
+        && u16_at(12) == EtherType::IPV4.0
+        && headers[IP] == 0x45
+        && headers[IP + 9] == IpNumber::TCP.0
+        // Neither more fragments nor an offset.
+        && u16_at(IP + 6) & 0x3fff == 0;
+    if !is_plain {
+        return None;
+    }
+    let total_len = usize::from(u16_at(IP + 2));
+    let header_len = usize::from(headers[TCP + 12] >> 4) * 4;
+    let options_at = TCP + 20;
+    let payload_at = TCP + header_len;
+    let end = IP + total_len;
+    let options = packet.data.get(options_at..payload_at)?;
+    let payload = packet.data.get(payload_at..end)?;
+    let options = Options::read(options);
+    let flags = TcpFlags(headers[TCP + 13]);
+    let end_of = |address: usize, port: usize| {
+        SocketAddr::V4(SocketAddrV4::new(
+            Ipv4Addr::from_bits(u32_at(address)),
+            u16_at(port),
+        ))
+    };
+    Some(Segment {
+        time: packet.time,
+        path: Path::default(),
+        source: end_of(IP + 12, TCP),
+        destination: end_of(IP + 16, TCP + 2),
+        seq: u32_at(TCP + 4),
+        ack: u32_at(TCP + 8),
+        flags,
+        window: u16_at(TCP + 14),
+        urgent: flags.has(TcpFlags::URG).then(|| u16_at(TCP + 18)),
+        timestamps: options.timestamps,
+        signed: options.signed,
+        payload,
+        cut: 0,
+    })
+}
+
+/// Where the IP header is.
+const IP: usize = 14;
+/// Where the TCP header is.
+const TCP: usize = IP + 20;
+/// How long the headers are, TCP options aside.
+const HEADERS: usize = TCP + 20;
