@@ -3,6 +3,7 @@
 mod claim;
 mod handshake;
 mod kept;
+mod ordinary;
 mod reset;
 
 use std::collections::VecDeque;
@@ -182,6 +183,21 @@ impl Connection {
     ) -> Option<Timer> {
         self.last_seen = now;
         self.sides[direction].seen = true;
+        if let Some(ordinary) = self.as_ordinary(direction, segment) {
+            self.ordinary(direction, segment, ordinary, now, sink);
+            return self.timer_needed(direction);
+        }
+        self.careful(direction, segment, now, sink)
+    }
+
+    /// Takes a segment that may be anything.
+    fn careful(
+        &mut self,
+        direction: usize,
+        segment: &Segment<'_>,
+        now: Timestamp,
+        sink: &mut Sink<'_>,
+    ) -> Option<Timer> {
         if self.closed {
             count_unread(segment, Reason::AfterClose, sink);
             return None;

@@ -245,6 +245,22 @@ impl Stream {
         self.conflict.take()
     }
 
+    /// Whether nothing is held, missing, closed or reset: what comes next can be read as soon as it is here.
+    #[must_use]
+    #[inline]
+    pub fn is_smooth(&self) -> bool {
+        debug_assert_eq!(self.cut, 0, "taken by the poll behind each piece");
+        self.held.is_empty() && self.fin.is_none() && self.reset.is_none() && !self.ended
+    }
+
+    /// Places a payload that is exactly what comes next of a stream that [is smooth](Self::is_smooth); all of it is to be
+    /// read now.
+    #[inline]
+    pub fn append(&mut self, payload: &[u8]) {
+        debug_assert!(self.is_smooth());
+        self.deliver(payload);
+    }
+
     /// Places a segment's payload.
     ///
     /// # Errors

@@ -92,6 +92,9 @@ impl Connection {
 
     /// Takes the kept segments that what was seen since has confirmed.
     pub(super) fn settle_claims(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
+        if self.claims.iter().all(Option::is_none) {
+            return;
+        }
         for direction in [0, 1, 0] {
             let sent = self.sent(1 - direction);
             let confirmed = Stream::ORIGIN..=sent;
@@ -155,7 +158,7 @@ impl Connection {
     }
 
     /// How far that direction is known to have sent.
-    fn sent(&self, direction: usize) -> u64 {
+    pub(super) fn sent(&self, direction: usize) -> u64 {
         self.sides[direction]
             .sent
             .max(self.streams[direction].highest())
