@@ -1,5 +1,7 @@
 //! What two ordered streams say to each other: bytes of both directions in, requests and their answers out.
 
+mod whole;
+
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -343,12 +345,20 @@ impl Dialogue {
         }
         lane.last = chunk.mark;
         lane.given = chunk.offset + chunk.bytes.len() as u64;
+        let mut chunk = chunk;
         if reader.is_between_messages() {
             lane.first = Start {
                 mark: chunk.mark,
                 offset: chunk.offset,
             };
+            match self.whole_messages(direction, chunk, sink) {
+                Some(rest) => chunk = rest,
+                None => return,
+            }
         }
+        let Some(reader) = &mut self.lanes[direction].reader else {
+            return;
+        };
         let was_lost = reader.is_lost();
         reader.push(chunk.bytes);
         let step = reader.poll();

@@ -161,6 +161,11 @@ impl Lane {
         });
     }
 
+    /// Whether a retransmission differed in what is still to be read, or in what was read last.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.is_some()
+    }
+
     /// Whether a retransmission differed in the message that began at that offset and has just been read.
     pub(super) fn take_doubt(&mut self, begins: u64) -> bool {
         let rest = self.reader.as_ref().map_or(0, MessageReader::buffered);

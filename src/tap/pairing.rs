@@ -56,7 +56,7 @@ struct Pending {
 }
 
 enum Progress {
-    Reading(Unfinished),
+    Reading(Box<Unfinished>),
     /// Not yet believed.
     Held(Arc<Request>),
     /// Handed out.
@@ -134,9 +134,57 @@ impl Pairing {
             after_loss: std::mem::take(&mut self.request_lost),
             damaged: std::mem::take(&mut self.damaged),
             tentative,
-            progress: Progress::Reading(request),
+            progress: Progress::Reading(Box::new(request)),
             answer: Answer::Awaited,
         });
+    }
+
+    /// A request that is whole and believed, and on whose answer nothing depends: hands it out.
+    pub(super) fn add_whole(
+        &mut self,
+        request: Request,
+        first: Start,
+        method: Method,
+        sink: &mut Sink<'_>,
+    ) {
+        debug_assert!(!method.may_tunnel());
+        self.queue.push_back(Pending {
+            id: request.id,
+            begins: first.offset,
+            acked: first.mark.peer,
+            method,
+            expects_continue: request.head.fields().has_token("expect", "100-continue"),
+            after_loss: std::mem::take(&mut self.request_lost),
+            damaged: std::mem::take(&mut self.damaged),
+            tentative: false,
+            progress: Progress::Done,
+            answer: Answer::Awaited,
+        });
+        hand_out(Arc::new(request), sink);
+        self.flush(sink);
+    }
+
+    /// The oldest request, if an answer that begins at `offset` of the server's stream belongs to it beyond doubt, and nothing
+    /// depends on that answer.
+    pub(super) fn plainly_answers(&self, offset: u64) -> Option<(ExchangeId, Method)> {
+        let front = self.queue.front()?;
+        let plain = !self.uncertain
+            && self.tentative == 0
+            && front.awaits_answer()
+            && matches!(front.progress, Progress::Done)
+            && !front.after_loss
+            && !front.damaged
+            && !front.method.may_tunnel()
+            && front.acked <= offset;
+        plain.then_some((front.id, front.method))
+    }
+
+    /// The answer to the oldest request, which [`Self::plainly_answers`] has named.
+    pub(super) fn answer_front(&mut self, id: ExchangeId, response: Response, sink: &mut Sink<'_>) {
+        debug_assert!(self.queue.front().is_some_and(|front| front.id == id));
+        self.queue.pop_front();
+        sink.events.push_back(Event::Response { id, response });
+        self.flush(sink);
     }
 
     /// Takes the request that is being read, to make it one that was read. The flag tells whether what follows it on
@@ -149,7 +197,7 @@ impl Pairing {
             .find(|pending| pending.is_unfinished())?;
         let depends = pending.method.may_tunnel() && matches!(pending.answer, Answer::Awaited);
         match std::mem::replace(&mut pending.progress, Progress::Done) {
-            Progress::Reading(request) => Some((request, depends)),
+            Progress::Reading(request) => Some((*request, depends)),
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! What a [`Tap`] believes, where a capture file would say less clearly what is meant.
 
+use std::cell::Cell;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,6 +16,11 @@ use crate::wire::{Path, Segment, TcpFlags};
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 40000);
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 80);
 const DATA: TcpFlags = TcpFlags(0x18);
+
+thread_local! {
+    /// Whether no segment is taken the short way.
+    pub(super) static ALWAYS_CAREFUL: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A segment from the client.
 fn sent(seq: u32, ack: u32, flags: TcpFlags, payload: &[u8]) -> Segment<'_> {
@@ -396,5 +403,104 @@ fn a_method_may_be_called_proxy() {
         connections.segment(&sent(1, 1001, DATA, start));
         connections.segment(&answered(1001, 1 + start.len() as u32, DATA, OK));
         assert_eq!(pairs(&mut connections).len(), 1);
+    }
+}
+
+/// Conversations in pieces, with segments lost, repeated, swapped and damaged: whether each segment is taken the short way when it
+/// may be, or never, makes no difference to what is found and counted.
+#[test]
+fn the_short_way_says_what_the_careful_way_says() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let messages: [(&[u8], &[u8]); 4] = [
+        (b"GET /a HTTP/1.1\r\n\r\n", OK),
+        (
+            b"POST /b HTTP/1.1\r\nContent-Length: 9\r\n\r\nsome body",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            b"POST /c HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nsorry",
+        ),
+        (b"BREW /d", b"neither"),
+    ];
+    for round in 0..3000 {
+        let mut segments = vec![
+            sent(0, 0, TcpFlags::SYN, b""),
+            answered(1000, 1, TcpFlags::SYN | TcpFlags::ACK, b""),
+            sent(1, 1001, TcpFlags::ACK, b""),
+        ];
+        let (mut seq, mut ack) = (1, 1001);
+        for _ in 0..1 + random(4) {
+            let kinds = if random(9) == 0 { 4 } else { 3 };
+            let (request, answer) = messages[random(kinds)];
+            for piece in request.chunks(1 + random(60)) {
+                segments.push(sent(seq, ack, DATA, piece));
+                seq += piece.len() as u32;
+            }
+            for piece in answer.chunks(1 + random(90)) {
+                segments.push(answered(ack, seq, DATA, piece));
+                ack += piece.len() as u32;
+                if random(2) == 0 {
+                    segments.push(sent(seq, ack, TcpFlags::ACK, b""));
+                }
+            }
+        }
+        if random(3) == 0 {
+            segments.push(sent(seq, ack, TcpFlags::FIN | TcpFlags::ACK, b""));
+            segments.push(answered(ack, seq + 1, TcpFlags::FIN | TcpFlags::ACK, b""));
+        }
+        let stamped = random(2) == 0;
+        for (segment, at) in segments.iter_mut().zip(1..) {
+            segment.time = Timestamp::from_nanos(at * 50_000_000);
+            segment.timestamps = stamped.then_some((at as u32 * 50, 1));
+        }
+        for _ in 0..random(4) {
+            let at = random(segments.len());
+            let other = (at + 1 + random(3)).min(segments.len() - 1);
+            let segment = &mut segments[at];
+            match random(10) {
+                0 => drop(segments.remove(at)),
+                1 => {
+                    let again = *segment;
+                    segments.insert(other, again);
+                }
+                2 => segments.swap(at, other),
+                3 => segment.flags = TcpFlags(random(64) as u8),
+                4 => segment.seq = segment.seq.wrapping_add(random(60) as u32).wrapping_sub(30),
+                5 => segment.ack = segment.ack.wrapping_add(random(60) as u32).wrapping_sub(30),
+                6 => segment.cut = random(20) as u32,
+                7 => segment.timestamps = Some((random(4000) as u32, 1)),
+                8 => segment.signed = true,
+                _ => segment.urgent = Some(random(9) as u16),
+            }
+            if segments.is_empty() {
+                break;
+            }
+        }
+        let [short, careful] = [false, true].map(|careful| {
+            ALWAYS_CAREFUL.set(careful);
+            let mut connections = Connections::new(Watch::default(), Limits::default());
+            let mut said = String::new();
+            for segment in &segments {
+                connections.idle(segment.time);
+                connections.segment(segment);
+                let _ = writeln!(said, "{:?}", connections.events);
+                connections.events.clear();
+            }
+            connections.finish();
+            let _ = writeln!(said, "{:?} {:?}", connections.events, connections.account);
+            said
+        });
+        ALWAYS_CAREFUL.set(false);
+        assert!(
+            short == careful,
+            "round {round}: {segments:?}\n{short}\n{careful}"
+        );
     }
 }
