@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::metrics::{OPENMETRICS, openmetrics};
+use crate::sandbox::Sandbox;
 
 /// What the program still waits for, before it is ready.
 #[derive(Clone, Default)]
@@ -100,11 +101,13 @@ impl Admin {
         registry: Registry,
         readiness: Readiness,
         source: Option<verdict::Source>,
+        sandbox: Sandbox,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let shared = Arc::new(Shared {
             registry,
             readiness,
+            sandbox,
         });
         let mut routes = routes(shared);
         if let Some(source) = source {
@@ -121,12 +124,13 @@ impl Admin {
 struct Shared {
     registry: Registry,
     readiness: Readiness,
+    sandbox: Sandbox,
 }
 
 fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared)
 }
@@ -137,6 +141,11 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         openmetrics(&shared.registry),
     )
         .into_response()
+}
+
+/// Alive; and what the process may still do, for whoever looks closer.
+async fn healthz(State(shared): State<Arc<Shared>>) -> String {
+    format!("ok\nsandbox: {}\n", shared.sandbox.words())
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {

@@ -50,6 +50,7 @@ use crate::record::rfc3339;
 use crate::record::{RecordError, Writer};
 use crate::replay::Snapshot;
 use crate::report::{self, TargetSummary};
+use crate::sandbox::Sandbox;
 use crate::time::Timestamp;
 use crate::traffic::{Choice, Redactor, Traffic};
 
@@ -104,27 +105,33 @@ impl std::fmt::Debug for Compared {
 #[must_use]
 pub fn run(config: Config, screen: &Screen) -> ExitCode {
     let logging = config.logging;
+    let sandbox = Sandbox::new(config.sandbox);
     let finished = match config.job {
-        Job::Mirror(job) => mirror::run(job, screen),
-        Job::Inspect(job) => inspect::run(job, screen),
+        Job::Mirror(job) => mirror::run(job, screen, sandbox),
+        Job::Inspect(job) => inspect::run(job, screen, &sandbox),
         Job::Inject(job) => return exit_code(inject::run(job)),
         Job::Demo(job) => return exit_code(crate::demo::run(job)),
         Job::Verdict(job) => {
             return verdict::run(&job).unwrap_or_else(|error| exit_code(Err(error)));
         }
-        Job::Record(job) => record::run(&job, screen),
-        Job::Replay(job) => return run_replay(job, screen, &logging),
-        Job::Convert(job) => convert::run(job, screen),
-        Job::Gor(job) => gor::run(*job, screen),
-        Job::Mock(job) => mock::run(&job, screen),
+        Job::Record(job) => record::run(&job, screen, &sandbox),
+        Job::Replay(job) => return run_replay(job, screen, &logging, &sandbox),
+        Job::Convert(job) => convert::run(job, screen, &sandbox),
+        Job::Gor(job) => gor::run(*job, screen, &sandbox),
+        Job::Mock(job) => mock::run(&job, screen, &sandbox),
     };
     exit_code(finished.and_then(|finished| conclude(finished, &logging)))
 }
 
 /// Runs `replay`, which may end with a verdict as its exit code.
-fn run_replay(job: crate::cli::replay::Job, screen: &Screen, logging: &Logging) -> ExitCode {
+fn run_replay(
+    job: crate::cli::replay::Job,
+    screen: &Screen,
+    logging: &Logging,
+    sandbox: &Sandbox,
+) -> ExitCode {
     let (junit, fail_on) = (job.junit.clone(), job.fail_on);
-    let finished = match replay::run(job, screen) {
+    let finished = match replay::run(job, screen, sandbox) {
         Ok(finished) => finished,
         Err(error) => return exit_code(Err(error)),
     };
@@ -266,6 +273,7 @@ async fn serve_admin(
     registry: Registry,
     readiness: Readiness,
     source: Option<Source>,
+    sandbox: &Sandbox,
 ) -> anyhow::Result<()> {
     let Some(address) = address else {
         return Ok(());
@@ -274,10 +282,11 @@ async fn serve_admin(
         .await
         .with_context(|| format!("--admin: cannot listen on {address}"))?;
     tracing::info!(address = %admin.address()?, "serving /metrics, /healthz and /readyz");
+    let sandbox = sandbox.clone();
     tokio::spawn(async move {
         let until_the_end = std::future::pending();
         if let Err(error) = admin
-            .serve(registry, readiness, source, until_the_end)
+            .serve(registry, readiness, source, sandbox, until_the_end)
             .await
         {
             tracing::error!(%error, "the admin server has failed");

@@ -23,11 +23,15 @@ use clap::builder::{Resettable, Styles, styling::AnsiColor};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::sandbox::SandboxMode;
+
 /// What the program is to do.
 #[derive(Debug)]
 pub struct Config {
     /// How it logs.
     pub logging: Logging,
+    /// Whether it gives up what it does not need once it has begun.
+    pub sandbox: SandboxMode,
     /// The job.
     pub job: Job,
 }
@@ -159,6 +163,7 @@ impl Config {
         })?;
         Ok(Self {
             logging: cli.logging,
+            sandbox: cli.restraint.sandbox,
             job,
         })
     }
@@ -214,7 +219,10 @@ impl Config {
         };
         let environment = without_empty_variables(OnlyLogging::command());
         let matches = environment.try_get_matches_from(["gor"])?;
-        let mut logging = OnlyLogging::from_arg_matches(&matches)?.logging;
+        let OnlyLogging {
+            mut logging,
+            restraint,
+        } = OnlyLogging::from_arg_matches(&matches)?;
         if logging.log_level.is_none() {
             logging.log_level = match verbose {
                 0 => None,
@@ -224,6 +232,7 @@ impl Config {
         }
         Ok(Self {
             logging,
+            sandbox: restraint.sandbox,
             job: Job::Gor(job),
         })
     }
@@ -235,6 +244,9 @@ impl Config {
 struct OnlyLogging {
     #[command(flatten)]
     logging: Logging,
+
+    #[command(flatten)]
+    restraint: Restraint,
 }
 
 /// What is wrong with a combination of flags that are each right.
@@ -268,6 +280,26 @@ struct Cli {
 
     #[command(flatten)]
     logging: Logging,
+
+    #[command(flatten)]
+    restraint: Restraint,
+}
+
+/// What the program does without.
+#[derive(Args, Clone, Copy, PartialEq, Eq, Debug)]
+#[command(next_help_heading = "Security")]
+struct Restraint {
+    /// Whether system calls and files that are not needed are given up once the program has begun (Linux).
+    ///
+    /// /healthz and the log say how far the kernel goes along: no_new_privs, seccomp, Landlock.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "SHADOWTAP_SANDBOX"
+    )]
+    sandbox: SandboxMode,
 }
 
 #[derive(Subcommand, Debug)]

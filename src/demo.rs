@@ -31,6 +31,7 @@ use crate::judge::{Decision, LatencyMargin, Standing};
 use crate::metrics::Metrics;
 use crate::replay::{ReplayConfig, Target};
 use crate::report;
+use crate::sandbox::{Sandbox, SandboxMode};
 use crate::tap::{TapConfig, Watch, WatchedEnd};
 
 /// `println!` that fails instead of panicking when nobody reads any more.
@@ -135,7 +136,9 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         admin: None,
     };
     let (metrics, _registry) = Metrics::new(&names);
-    let latches = Latches::new(&mut Readiness::default(), mirror_job.targets.len());
+    // Versions, load and mirror are one process here.
+    let sandbox = Sandbox::new(SandboxMode::Off);
+    let latches = Latches::new(&mut Readiness::default(), mirror_job.targets.len(), sandbox);
     let mirror = Mirror::start(&mirror_job, &metrics, latches).await?;
 
     let began = Instant::now();

@@ -111,3 +111,4 @@ pub mod progress;
 pub mod record;
 pub mod replay;
 pub mod report;
+pub mod sandbox;

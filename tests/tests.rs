@@ -37,6 +37,9 @@ mod record;
 mod replay;
 // The verdict and the dashboard that the admin server gives.
 mod dashboard;
+// What the process cannot do any more once it has begun.
+#[cfg(target_os = "linux")]
+mod sandbox;
 // Filters, samples and limits through the program.
 mod traffic;
 // Frames of every kind in files of every kind, down to the TCP segments.

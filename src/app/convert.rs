@@ -8,13 +8,14 @@ use crate::cli::convert::Job;
 use crate::exchange::Joiner;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, Writer};
+use crate::sandbox::{Needs, Sandbox};
 use crate::traffic::{Choice, Redactor};
 
 /// Runs `shadowtap convert`.
 ///
 /// # Errors
 /// When a file does not open, or the new one cannot be created.
-pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+pub fn run(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let everything = job.tap.watch.ends.is_empty() && job.choice.is_everything();
     let input = Input::open(&job.files, job.tap)?;
     let options = Options {
@@ -24,6 +25,7 @@ pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     Writer::check_apart(&job.out, &job.files)?;
     let redactor = super::redactor(job.redact)?;
     let writer = Writer::create(&job.out, options)?;
+    sandbox.enter_quietly(&Needs::reading(&job.files).writing(&job.out));
     let progress = Progress::files(screen, input.size());
     if writer.format() == Format::Pcap && everything {
         match input.into_packets() {

@@ -31,6 +31,7 @@ use crate::progress::Screen;
 use crate::record::gor::Record;
 use crate::replay::EngineHandle;
 use crate::report::TargetSummary;
+use crate::sandbox::{Needs, Sandbox};
 
 /// A message from an input, by its number.
 struct Item {
@@ -110,17 +111,21 @@ struct Done {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+pub fn run(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     for note in &job.notes {
         tracing::info!("{note}");
     }
     if job.dry_run {
         return inputs::dry_run(&job);
     }
-    super::runtime()?.block_on(run_until_stopped(job, screen))
+    super::runtime()?.block_on(run_until_stopped(job, screen, sandbox))
 }
 
-async fn run_until_stopped(job: Job, _screen: &Screen) -> anyhow::Result<Finished> {
+async fn run_until_stopped(
+    job: Job,
+    _screen: &Screen,
+    sandbox: &Sandbox,
+) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let exit_after = job.exit_after;
     let is_live = job
@@ -140,6 +145,12 @@ async fn run_until_stopped(job: Job, _screen: &Screen) -> anyhow::Result<Finishe
     let (items_in, items) = bounded(MOST_ITEMS);
     // The right to capture goes with the first step: what is started later does not have it.
     let opened = inputs::open(&job)?;
+    // Its files go by patterns that only time fills in.
+    sandbox.enter_quietly(&Needs {
+        all_files: true,
+        programs: job.middleware.is_some(),
+        ..Needs::default()
+    });
     let delivery = Delivery::open(&job, &common, is_live)?;
     let middleware = job
         .middleware

@@ -10,14 +10,16 @@ use crate::exchange::{Exchange, Joiner};
 use crate::progress::{Progress, Screen};
 use crate::record::jsonl::{self, Detail};
 use crate::report::{self, Totals};
+use crate::sandbox::{Needs, Sandbox};
 use crate::traffic::Choice;
 
 /// Runs `shadowtap inspect`.
 ///
 /// # Errors
 /// When a file does not open, or standard output fails.
-pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+pub fn run(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let input = Input::open(&job.files, job.tap)?;
+    sandbox.enter_quietly(&Needs::reading(&job.files));
     show(input, &job.choice, job.output, screen)
         .map_err(|error| anyhow::Error::new(error).context("standard output: writing failed"))
 }

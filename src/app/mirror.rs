@@ -31,6 +31,7 @@ use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Host, Outcome, Replay, ReplayConfig, Scheme, WhenFull};
 use crate::report::TargetSummary;
+use crate::sandbox::{Needs, Sandbox};
 use crate::tap::Tap;
 
 /// A running mirror.
@@ -58,6 +59,10 @@ impl Mirror {
     pub async fn start(job: &Job, metrics: &Metrics, readiness: Latches) -> anyhow::Result<Self> {
         guard::refuse_own_addresses(&job.targets, &job.tap.watch)?;
         let live = Live::open(&job.live)?.without_capabilities();
+        readiness.sandbox.enter(&Needs {
+            programs: job.middleware.is_some(),
+            ..Needs::default()
+        });
         let (bridge, opened) = job
             .middleware
             .as_ref()
@@ -242,15 +247,18 @@ pub struct Latches {
     capture: Latch,
     target: Latch,
     pauses: Vec<Latch>,
+    /// Entered when the capture is open.
+    sandbox: Sandbox,
 }
 
 impl Latches {
     /// Makes the latches of a mirror to so many targets.
-    pub fn new(readiness: &mut Readiness, targets: usize) -> Self {
+    pub fn new(readiness: &mut Readiness, targets: usize, sandbox: Sandbox) -> Self {
         Self {
             capture: readiness.latch("the capture is not open"),
             target: readiness.latch("no target has resolved"),
             pauses: guard::pause_latches(readiness, targets),
+            sandbox,
         }
     }
 }
@@ -259,27 +267,28 @@ impl Latches {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+pub fn run(job: Job, screen: &Screen, sandbox: Sandbox) -> anyhow::Result<Finished> {
     let names: Vec<String> = job
         .targets
         .iter()
         .map(|config| config.target.to_string())
         .collect();
     let (metrics, registry) = Metrics::new(&names);
-    runtime()?.block_on(mirror(job, screen, metrics, registry))
+    runtime()?.block_on(mirror(job, screen, sandbox, metrics, registry))
 }
 
 async fn mirror(
     job: Job,
     screen: &Screen,
+    sandbox: Sandbox,
     mut metrics: Metrics,
     registry: Registry,
 ) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let mut readiness = Readiness::default();
-    let latches = Latches::new(&mut readiness, job.targets.len());
+    let latches = Latches::new(&mut readiness, job.targets.len(), sandbox.clone());
     let (publish, source) = source(job.compare.as_ref(), &job.targets);
-    super::serve_admin(job.admin, registry, readiness, Some(source)).await?;
+    super::serve_admin(job.admin, registry, readiness, Some(source), &sandbox).await?;
     let mut mirror = Mirror::start(&job, &metrics, latches).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);

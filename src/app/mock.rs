@@ -23,25 +23,27 @@ use crate::exchange::Joiner;
 use crate::metrics::Metrics;
 use crate::mock::{Mock, wiremock};
 use crate::progress::{Progress, Screen};
+use crate::sandbox::{Needs, Sandbox};
 use crate::tap::TapConfig;
 
 /// Runs `shadowtap mock` until a signal.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
-    super::runtime()?.block_on(mock(job, screen))
+pub fn run(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
+    super::runtime()?.block_on(mock(job, screen, sandbox))
 }
 
-async fn mock(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
+async fn mock(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let mut readiness = Readiness::default();
     let loading = readiness.latch("the recordings are not read");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin, registry, readiness, None).await?;
+    super::serve_admin(job.admin, registry, readiness, None, sandbox).await?;
     let listener = TcpListener::bind(job.listen)
         .await
         .with_context(|| format!("--listen: cannot listen on {}", job.listen))?;
+    sandbox.enter(&Needs::reading(&[&job.from[..], &job.stubs].concat()));
     let mut mock = Mock::new(job.config.clone());
     let loaded = load(&mut mock, job, screen)?;
     drop(loading);

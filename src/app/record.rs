@@ -22,6 +22,7 @@ use crate::exchange::{Event, Joiner};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, RecordError, Writer};
+use crate::sandbox::{Needs, Sandbox};
 use crate::tap::Tap;
 use crate::traffic::{Choice, Redactor};
 
@@ -29,16 +30,16 @@ use crate::traffic::{Choice, Redactor};
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
-    super::runtime()?.block_on(record(job, screen))
+pub fn run(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
+    super::runtime()?.block_on(record(job, screen, sandbox))
 }
 
-async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
+async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let mut readiness = Readiness::default();
     let capture_latch = readiness.latch("the capture is not open");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin, registry, readiness, None).await?;
+    super::serve_admin(job.admin, registry, readiness, None, sandbox).await?;
     let live = Live::open(&job.live)?;
     let options = Options {
         force: job.force,
@@ -48,6 +49,7 @@ async fn record(job: &Job, screen: &Screen) -> anyhow::Result<Finished> {
     let redactor = super::redactor(job.redact.clone())?;
     let writer = Writer::create(&job.out, options)?;
     let live = live.without_capabilities();
+    sandbox.enter(&Needs::default().writing(&job.out));
     super::say_what_is_captured(&job.live, &live);
     tracing::info!(to = %job.out.display(), "recording");
     let mut tap = Tap::new(job.tap.clone());

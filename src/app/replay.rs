@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Pacer, Schedule, TargetState, WhenFull};
+use crate::sandbox::{Needs, Sandbox};
 use crate::time::Timestamp;
 use crate::traffic::Traffic;
 
@@ -31,11 +32,11 @@ use crate::traffic::Traffic;
 ///
 /// # Errors
 /// When a file does not open, or a target does not resolve.
-pub fn run(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
-    super::runtime()?.block_on(replay(job, screen))
+pub fn run(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
+    super::runtime()?.block_on(replay(job, screen, sandbox))
 }
 
-async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
+async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let mut signals = StopSignals::new().context("taking over signals")?;
     let names: Vec<String> = job
         .targets
@@ -46,7 +47,13 @@ async fn replay(job: Job, screen: &Screen) -> anyhow::Result<Finished> {
     let mut readiness = Readiness::default();
     let resolving = readiness.latch("no target has resolved");
     let (publish, source) = source(job.compare.as_ref(), &job.targets);
-    super::serve_admin(job.admin, registry, readiness, Some(source)).await?;
+    super::serve_admin(job.admin, registry, readiness, Some(source), sandbox).await?;
+    let mut needs = Needs::reading(&job.program.files);
+    if let Some(junit) = &job.junit {
+        needs = needs.writing(junit);
+    }
+    needs.programs = job.middleware.is_some();
+    sandbox.enter(&needs);
     let traffic = job.traffic;
     let nobody: Observer = Arc::new(|_| {});
     let (bridge, opened) = job
