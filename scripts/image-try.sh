@@ -40,7 +40,7 @@ at() { nsenter --net="/run/netns/$1" curl -sS --fail --retry 30 --retry-connrefu
 run shadowtap-v2 --user 65532 --entrypoint sample-app "$IMAGE" --app-version v2.0.0
 v2=$started
 run shadowtap-v1 --user 65532 --entrypoint sample-app "$IMAGE" --app-version v1.0.0
-run shadowtap-v1 --user 0 --cap-add net_raw "$IMAGE" mirror --port=8080 --to=http://my-app-v2:8080 --admin=9471
+run shadowtap-v1 --user 0 --cap-add net_raw "$IMAGE" mirror --port=8080 --to=http://my-app-v2:8080 --admin=0.0.0.0:9471
 sidecar=$started
 at shadowtap-v1 http://127.0.0.1:9471/readyz >/dev/null
 pid=$(podman inspect --format '{{.State.Pid}}' "$sidecar")

@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::metrics::{OPENMETRICS, openmetrics};
 use crate::sandbox::Sandbox;
+use crate::serve::{self, Bounds, Protection};
 
 /// What the program still waits for, before it is ready.
 #[derive(Clone, Default)]
@@ -71,6 +73,16 @@ impl Readiness {
 /// An admin server that has its socket already, so that a wrong address shows before anything else begins.
 pub struct Admin {
     listener: TcpListener,
+    protection: Protection,
+}
+
+/// Where the admin server listens, and for whom.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// The address.
+    pub address: SocketAddr,
+    /// What keeps others out.
+    pub protection: Protection,
 }
 
 impl Admin {
@@ -78,9 +90,10 @@ impl Admin {
     ///
     /// # Errors
     /// When it is not free or not of this machine.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub async fn bind(config: &AdminConfig) -> io::Result<Self> {
         Ok(Self {
-            listener: TcpListener::bind(address).await?,
+            listener: TcpListener::bind(config.address).await?,
+            protection: config.protection.clone(),
         })
     }
 
@@ -109,15 +122,29 @@ impl Admin {
             readiness,
             sandbox,
         });
-        let mut routes = routes(shared);
+        let mut told = Router::new()
+            .route("/metrics", get(metrics))
+            .with_state(Arc::clone(&shared));
         if let Some(source) = source {
-            routes = routes
+            told = told
                 .merge(verdict::routes(source))
                 .merge(dashboard::routes());
         }
-        axum::serve(self.listener, routes)
-            .with_graceful_shutdown(stop)
-            .await
+        if let Some(token) = self.protection.token {
+            told = told.layer(middleware::from_fn(move |request: Request, next: Next| {
+                let admitted = token.admits(request.headers());
+                async move {
+                    if admitted {
+                        next.run(request).await
+                    } else {
+                        serve::unauthorised()
+                    }
+                }
+            }));
+        }
+        let routes = told.merge(probes(shared));
+        let tls = self.protection.tls;
+        serve::serve(self.listener, routes, Bounds::ADMIN, tls, stop).await
     }
 }
 
@@ -127,9 +154,9 @@ struct Shared {
     sandbox: Sandbox,
 }
 
-fn routes(shared: Arc<Shared>) -> Router {
+/// What a kubelet asks, which knows no token.
+fn probes(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(shared)

@@ -24,7 +24,6 @@ pub mod signals;
 pub mod verdict;
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,7 +37,7 @@ use tokio::task::JoinHandle;
 use self::signals::StopSignals;
 use crate::account::{Account, Reason};
 use crate::admin::verdict::Source;
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, AdminConfig, Readiness};
 use crate::capture::live::{Live, LiveConfig};
 use crate::cli::replay::FailOn;
 use crate::cli::{Config, Job, LogFormat, Logging};
@@ -269,18 +268,18 @@ pub(crate) fn http_client_through(proxy: Option<&str>) -> reqwest::Result<reqwes
 
 /// Starts the admin server, if there is to be one. It serves until the runtime ends.
 async fn serve_admin(
-    address: Option<SocketAddr>,
+    config: Option<&AdminConfig>,
     registry: Registry,
     readiness: Readiness,
     source: Option<Source>,
     sandbox: &Sandbox,
 ) -> anyhow::Result<()> {
-    let Some(address) = address else {
+    let Some(config) = config else {
         return Ok(());
     };
-    let admin = Admin::bind(address)
+    let admin = Admin::bind(config)
         .await
-        .with_context(|| format!("--admin: cannot listen on {address}"))?;
+        .with_context(|| format!("--admin: cannot listen on {}", config.address))?;
     tracing::info!(address = %admin.address()?, "serving /metrics, /healthz and /readyz");
     let sandbox = sandbox.clone();
     tokio::spawn(async move {

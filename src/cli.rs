@@ -148,7 +148,7 @@ impl Config {
             Verb::Inject(args) => args.into_job().map(Job::Inject),
             // Read above.
             Verb::Gor(_) => Err(Wrong("give its flags right behind 'gor'".to_owned())),
-            Verb::Verdict(args) => Ok(Job::Verdict(args.into_job())),
+            Verb::Verdict(args) => args.into_job().map(Job::Verdict),
             Verb::Mock(args) => args.into_job().map(Job::Mock),
             Verb::Demo(args) => Ok(Job::Demo(args.into_job())),
         };

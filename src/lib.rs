@@ -112,3 +112,4 @@ pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sandbox;
+pub mod serve;

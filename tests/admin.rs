@@ -47,10 +47,15 @@ struct Running {
 impl Running {
     /// Starts a replay and waits until its admin server has an address.
     fn start(directory: &tempfile::TempDir, to: &str) -> Self {
+        Self::start_with(directory, to, &[])
+    }
+
+    fn start_with(directory: &tempfile::TempDir, to: &str, more: &[&str]) -> Self {
         let file = directory.path().join("two.gor");
         fs::write(&file, RECORDING).expect("written");
         let mut child = Command::new(PROGRAM)
             .args(["replay", "--admin", "127.0.0.1:0", "--to", to])
+            .args(more)
             .arg(&file)
             .stderr(Stdio::piped())
             .spawn()
@@ -70,8 +75,14 @@ impl Running {
 
     /// Status and body of an admin page.
     fn get(&self, page: &str) -> (u16, String) {
+        self.get_with(page, "")
+    }
+
+    /// The same, with lines of fields.
+    fn get_with(&self, page: &str, fields: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("it listens");
-        let request = format!("GET {page} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {page} HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
@@ -158,4 +169,155 @@ fn a_target_that_never_answers_holds_nothing_up_beyond_a_second_signal() {
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("at once"), "{said}");
+}
+
+#[test]
+fn only_probes_are_answered_without_the_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, _asked) = target();
+    let token = directory.path().join("token");
+    fs::write(&token, "correct-horse\n").expect("written");
+    let token = token.to_str().expect("a plain path");
+    let to = format!("http://{address}");
+    let running = Running::start_with(&directory, &to, &["--compare", "--admin-token-file", token]);
+    for page in ["/healthz", "/readyz"] {
+        assert_ne!(running.get(page).0, 401, "{page}");
+    }
+    for page in [
+        "/metrics",
+        "/verdict",
+        "/api/examples",
+        "/api/tally",
+        "/",
+        "/app.js",
+    ] {
+        let (status, said) = running.get(page);
+        assert_eq!(status, 401, "{page}");
+        assert!(said.contains("--admin-token-file"), "{said}");
+        let wrong = running.get_with(page, "Authorization: Bearer correct\r\n");
+        assert_eq!(wrong.0, 401, "{page}");
+        let right = running.get_with(page, "Authorization: Bearer correct-horse\r\n");
+        assert_eq!(right.0, 200, "{page}: {}", right.1);
+        // A browser asks for a password: any:correct-horse.
+        let basic = "Authorization: Basic YW55OmNvcnJlY3QtaG9yc2U=\r\n";
+        assert_eq!(running.get_with(page, basic).0, 200, "{page}");
+    }
+    // What `verdict` asks for.
+    let url = format!("http://{}", running.admin);
+    let verdict = |more: &[&str]| {
+        let ran = Command::new(PROGRAM)
+            .args(["verdict", &url, "--json"])
+            .args(more)
+            .output()
+            .expect("started");
+        (
+            ran.status.code(),
+            String::from_utf8_lossy(&ran.stderr).into_owned(),
+        )
+    };
+    let (code, said) = verdict(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--admin-token-file"), "{said}");
+    let (code, said) = verdict(&["--admin-token-file", token]);
+    assert_eq!(code, Some(4), "{said}");
+    running.signal("-TERM");
+    let (_, said) = running.end();
+    assert!(!said.contains("correct-horse"), "{said}");
+}
+
+#[test]
+fn the_admin_server_over_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, _asked) = target();
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    let (cert, key) = (
+        directory.path().join("cert.pem"),
+        directory.path().join("key.pem"),
+    );
+    fs::write(&cert, certified.cert.pem()).expect("written");
+    fs::write(&key, certified.signing_key.serialize_pem()).expect("written");
+    let flags = [
+        "--admin-tls-cert",
+        cert.to_str().expect("a plain path"),
+        "--admin-tls-key",
+        key.to_str().expect("a plain path"),
+    ];
+    let to = format!("http://{address}");
+    let running = Running::start_with(&directory, &to, &flags);
+    let curl = |url: &str| {
+        let ran = Command::new("curl")
+            .args(["-s", "--cacert"])
+            .arg(&cert)
+            .args([
+                "--resolve",
+                &format!("localhost:{}:127.0.0.1", running.admin.port()),
+            ])
+            .arg(format!("{url}:{}/healthz", running.admin.port()))
+            .output()
+            .expect("curl is there");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    assert!(curl("https://localhost").starts_with("ok\n"));
+    assert_eq!(curl("http://localhost"), "");
+    // A key that does not belong to it.
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    fs::write(&key, other.signing_key.serialize_pem()).expect("written");
+    let ran = Command::new(PROGRAM)
+        .args(["replay", "--admin", "127.0.0.1:0", "--to", &to, "file"])
+        .args(flags)
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{said}");
+    assert!(said.contains("--admin-tls-key"), "{said}");
+}
+
+#[test]
+fn a_port_alone_is_for_this_machine_only() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, _asked) = target();
+    let to = format!("http://{address}");
+    let file = directory.path().join("two.gor");
+    fs::write(&file, RECORDING).expect("written");
+    let mut child = Command::new(PROGRAM)
+        .args(["replay", "--admin", "0", "--to", &to])
+        .arg(&file)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("address=") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).expect("read"), 0);
+    }
+    assert!(line.contains("address=127.0.0.1:"), "{line}");
+    child.kill().expect("ended");
+    child.wait().expect("ended");
+}
+
+#[test]
+fn what_the_process_may_still_do_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, asked) = target();
+    let to = format!("http://{address}");
+    let running = Running::start(&directory, &to);
+    asked.recv().expect("asked");
+    let health = running.get("/healthz").1;
+    let kernel = fs::read_to_string(format!("/proc/{}/status", running.child.id()));
+    if cfg!(target_os = "linux") {
+        for words in ["no_new_privs on", "seccomp on (strict)"] {
+            assert!(health.contains(words), "{health}");
+        }
+        let kernel = kernel.expect("it runs");
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(kernel.contains(line), "{kernel}");
+        }
+    }
+    let off = Running::start_with(&directory, &to, &["--sandbox", "off"]);
+    assert_eq!(off.get("/healthz").1, "ok\nsandbox: off\n");
+    for running in [running, off] {
+        running.signal("-TERM");
+        assert_eq!(running.end().0.code(), Some(0));
+    }
 }

@@ -159,7 +159,7 @@ fn check_sidecar(spec: &Value, settings: &Value) {
         Ok(Job::Mirror(job)) => job,
         other => panic!("{line:?}: {other:?}"),
     };
-    let admin = job.admin.expect("an admin server").port();
+    let admin = job.admin.expect("an admin server").address.port();
     assert_eq!(sidecar["ports"][0]["containerPort"], json!(admin));
 }
 

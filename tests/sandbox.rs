@@ -133,7 +133,7 @@ fn inside_does_what_is_needed() {
     // A process is refused before it could end this one.
     let started = Command::new("true").status();
     assert!(started.is_err(), "{started:?}");
-    let status = fs::read_to_string("/proc/self/status").expect("read");
+    let status = fs::read_to_string("/proc/thread-self/status").expect("read");
     let is = |name: &str, value: &str| {
         let line = status.lines().find(|line| line.starts_with(name));
         let found = line.and_then(|line| line.split_whitespace().nth(1));

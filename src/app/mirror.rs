@@ -288,7 +288,14 @@ async fn mirror(
     let mut readiness = Readiness::default();
     let latches = Latches::new(&mut readiness, job.targets.len(), sandbox.clone());
     let (publish, source) = source(job.compare.as_ref(), &job.targets);
-    super::serve_admin(job.admin, registry, readiness, Some(source), &sandbox).await?;
+    super::serve_admin(
+        job.admin.as_ref(),
+        registry,
+        readiness,
+        Some(source),
+        &sandbox,
+    )
+    .await?;
     let mut mirror = Mirror::start(&job, &metrics, latches).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);

@@ -39,7 +39,7 @@ async fn mock(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<F
     let mut readiness = Readiness::default();
     let loading = readiness.latch("the recordings are not read");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin, registry, readiness, None, sandbox).await?;
+    super::serve_admin(job.admin.as_ref(), registry, readiness, None, sandbox).await?;
     let listener = TcpListener::bind(job.listen)
         .await
         .with_context(|| format!("--listen: cannot listen on {}", job.listen))?;

@@ -47,7 +47,14 @@ async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<
     let mut readiness = Readiness::default();
     let resolving = readiness.latch("no target has resolved");
     let (publish, source) = source(job.compare.as_ref(), &job.targets);
-    super::serve_admin(job.admin, registry, readiness, Some(source), sandbox).await?;
+    super::serve_admin(
+        job.admin.as_ref(),
+        registry,
+        readiness,
+        Some(source),
+        sandbox,
+    )
+    .await?;
     let mut needs = Needs::reading(&job.program.files);
     if let Some(junit) = &job.junit {
         needs = needs.writing(junit);

@@ -102,8 +102,11 @@ async fn ask_all(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
                     } else {
                         url.to_string()
                     };
-                    let (url, timeout) = (url.clone(), job.timeout);
-                    asked.spawn(async move { (name, ask(&url, address, timeout).await) });
+                    let (url, timeout, token) = (url.clone(), job.timeout, job.token.clone());
+                    asked.spawn(async move {
+                        let answer = ask(&url, address, timeout, token.as_deref()).await;
+                        (name, answer)
+                    });
                 }
             }
             Err(error) => answers.push((url.to_string(), Err(error.into()))),
@@ -162,7 +165,12 @@ fn judge(
     Ok((verdict, sidecars))
 }
 
-async fn ask(url: &Target, address: SocketAddr, timeout: Duration) -> anyhow::Result<Docket> {
+async fn ask(
+    url: &Target,
+    address: SocketAddr,
+    timeout: Duration,
+    token: Option<&str>,
+) -> anyhow::Result<Docket> {
     // The error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = Client::builder()
@@ -172,12 +180,15 @@ async fn ask(url: &Target, address: SocketAddr, timeout: Duration) -> anyhow::Re
     if let Host::Name(name) = url.host() {
         client = client.resolve(name, address);
     }
-    let mut response = client
-        .build()?
-        .get(format!("{url}/api/tally"))
-        .send()
-        .await?;
+    let mut request = client.build()?.get(format!("{url}/api/tally"));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let mut response = request.send().await?;
     let status = response.status();
+    if status == reqwest::StatusCode::UNAUTHORIZED {
+        bail!("it wants the token that it was given with --admin-token-file; give it here too");
+    }
     if !status.is_success() {
         bail!("it answers {status}: is that the address of --admin?");
     }

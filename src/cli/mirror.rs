@@ -1,6 +1,5 @@
 //! `shadowtap mirror`: live capture to a target.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
@@ -9,6 +8,7 @@ use super::options::{
     CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
 };
 use super::{Wrong, values};
+use crate::admin::AdminConfig;
 use crate::app::egress::{self, Called, EgressConfig};
 use crate::capture::live::LiveConfig;
 use crate::middleware::Command;
@@ -142,7 +142,7 @@ pub struct Job {
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminConfig>,
 }
 
 impl Flags {
@@ -165,7 +165,7 @@ impl Flags {
             targets,
             compare,
             grace: self.run.grace,
-            admin: self.run.admin,
+            admin: self.run.into_admin()?,
         })
     }
 }

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::{RunFlags, Size, size};
 use super::{Wrong, values};
+use crate::admin::AdminConfig;
 use crate::mock::call::plain_host;
 use crate::mock::{Ignored, MockConfig};
 
@@ -139,7 +140,7 @@ pub struct Job {
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminConfig>,
 }
 
 /// How long answers take.
@@ -239,7 +240,7 @@ impl Flags {
             pass_through: self.pass_through,
             miss: self.miss,
             grace: self.run.grace,
-            admin: self.run.admin,
+            admin: self.run.into_admin()?,
         })
     }
 }

@@ -6,13 +6,15 @@ mod judge;
 mod replay;
 mod traffic;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Wrong, values};
+use crate::admin::AdminConfig;
 use crate::record::Format;
+use crate::serve::{Protection, Tls, Token};
 
 pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
 pub use compare::{CompareFlags, CompareJob, RecordingRedactFlags, RedactFlags};
@@ -34,14 +36,65 @@ pub struct RunFlags {
     )]
     pub grace: Duration,
 
-    /// Serve /metrics, /healthz and /readyz here; where answers are compared also /verdict, and a dashboard at /.
+    /// Serve /metrics, /healthz and /readyz here; where answers are compared also /verdict, and a dashboard at /. A port
+    /// alone is one of this machine's loopback; 0.0.0.0:PORT lets others in.
     #[arg(
         long,
         value_name = "[ADDRESS:]PORT",
-        value_parser = values::listen_address,
+        value_parser = values::listen_locally,
         env = "SHADOWTAP_ADMIN"
     )]
-    pub admin: Option<std::net::SocketAddr>,
+    admin: Option<std::net::SocketAddr>,
+
+    /// Let only those see more than /healthz and /readyz there who send the text of this file as a bearer token, or as the
+    /// password of any user.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "admin",
+        env = "SHADOWTAP_ADMIN_TOKEN_FILE"
+    )]
+    admin_token_file: Option<PathBuf>,
+
+    /// Serve that over TLS, with the certificates in this PEM file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires_all = ["admin", "admin_tls_key"],
+        env = "SHADOWTAP_ADMIN_TLS_CERT"
+    )]
+    admin_tls_cert: Option<PathBuf>,
+
+    /// The key of the first of those certificates, in a PEM file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "admin_tls_cert",
+        env = "SHADOWTAP_ADMIN_TLS_KEY"
+    )]
+    admin_tls_key: Option<PathBuf>,
+}
+
+impl RunFlags {
+    /// The admin server, if there is to be one.
+    pub fn into_admin(self) -> Result<Option<AdminConfig>, Wrong> {
+        let Some(address) = self.admin else {
+            return Ok(None);
+        };
+        let token = self.admin_token_file.map(|file| Token::read(&file));
+        let token = token
+            .transpose()
+            .map_err(|wrong| Wrong(format!("--admin-token-file: {wrong}")))?;
+        let pair = self.admin_tls_cert.zip(self.admin_tls_key);
+        let tls = pair
+            .map(|(certificates, key)| Tls::read(&certificates, &key))
+            .transpose()
+            .map_err(|wrong| Wrong(format!("--admin-tls-cert, --admin-tls-key: {wrong}")))?;
+        Ok(Some(AdminConfig {
+            address,
+            protection: Protection { token, tls },
+        }))
+    }
 }
 
 /// Whether the name of a file to be written says a format that can be written.

@@ -1,6 +1,5 @@
 //! `shadowtap record`: live capture to a file.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::{self, ChooseFlags, LiveFlags, RecordingRedactFlags, RunFlags, TapFlags};
 use super::{Wrong, values};
+use crate::admin::AdminConfig;
 use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
 use crate::compare::FieldPattern;
@@ -96,7 +96,7 @@ pub struct Job {
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminConfig>,
 }
 
 impl Flags {
@@ -113,7 +113,7 @@ impl Flags {
             out: self.out,
             force: self.force,
             grace: self.run.grace,
-            admin: self.run.admin,
+            admin: self.run.into_admin()?,
         })
     }
 }

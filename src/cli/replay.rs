@@ -1,6 +1,5 @@
 //! `shadowtap replay`: files to a target.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::options::{
     CompareFlags, CompareJob, FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
 };
 use super::{Wrong, values};
+use crate::admin::AdminConfig;
 use crate::app::playlist::Program;
 use crate::middleware::Command;
 use crate::replay::{ReplayConfig, Schedule, WhenFull};
@@ -184,7 +184,7 @@ pub struct Job {
     /// How long stopping before the end may take.
     pub grace: Duration,
     /// Where the admin server listens.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminConfig>,
 }
 
 impl Flags {
@@ -227,7 +227,7 @@ impl Flags {
             junit: self.junit,
             fail_on: self.fail_on,
             grace: self.run.grace,
-            admin: self.run.admin,
+            admin: self.run.into_admin()?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What single flags may hold: each parser turns text into the type that the program works with, or says what it wants.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::tap::WatchedEnd;
@@ -45,13 +45,25 @@ pub fn watched_end(text: &str) -> Result<WatchedEnd, String> {
 /// # Errors
 /// What is expected instead.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    listen_on(text, Ipv4Addr::UNSPECIFIED)
+}
+
+/// The same; a port alone means this machine's loopback.
+///
+/// # Errors
+/// What is expected instead.
+pub fn listen_locally(text: &str) -> Result<SocketAddr, String> {
+    listen_on(text, Ipv4Addr::LOCALHOST)
+}
+
+fn listen_on(text: &str, unless_told: Ipv4Addr) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     text.strip_prefix(':')
         .unwrap_or(text)
         .parse()
-        .map(|port| SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port))
+        .map(|port| SocketAddr::new(unless_told.into(), port))
         .map_err(|_| format!("'{text}' is neither PORT nor ADDRESS:PORT"))
 }
 

@@ -1,12 +1,14 @@
 //! `shadowtap verdict`: the verdict of one sidecar, or of several together.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::ToleranceFlags;
-use super::values;
+use super::{Wrong, values};
 use crate::replay::Target;
+use crate::serve::read_secret;
 
 /// Ask running sidecars for what they have counted, and say whether version 2 is ready.
 ///
@@ -41,6 +43,10 @@ pub struct Flags {
     )]
     timeout: Duration,
 
+    /// Send the text of this file as the token that the sidecars ask for.
+    #[arg(long, value_name = "FILE", env = "SHADOWTAP_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
+
     /// Print the verdict as JSON, like GET /verdict.
     #[arg(
         long,
@@ -63,6 +69,8 @@ pub struct Job {
     pub wait: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// What the sidecars ask for.
+    pub token: Option<String>,
     /// Whether JSON is printed.
     pub json: bool,
     /// What is allowed; the rest is as the sidecars have it.
@@ -70,13 +78,17 @@ pub struct Job {
 }
 
 impl Flags {
-    pub(super) fn into_job(self) -> Job {
-        Job {
+    pub(super) fn into_job(self) -> Result<Job, Wrong> {
+        let token = self.admin_token_file.map(|file| read_secret(&file));
+        Ok(Job {
             urls: self.urls,
             wait: self.wait.unwrap_or_default(),
             timeout: self.timeout,
+            token: token
+                .transpose()
+                .map_err(|wrong| Wrong(format!("--admin-token-file: {wrong}")))?,
             json: self.json,
             tolerances: self.tolerances,
-        }
+        })
     }
 }

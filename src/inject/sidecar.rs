@@ -64,7 +64,7 @@ impl Sidecar {
             "mirror".to_owned(),
             format!("--port={}", joined(watched)),
             format!("--to={}", joined(&self.targets)),
-            format!("--admin={}", self.admin),
+            format!("--admin=0.0.0.0:{}", self.admin),
         ];
         arguments.extend(self.more.iter().cloned());
         arguments

@@ -221,7 +221,7 @@ fn the_port_is_the_one_that_the_container_names_or_that_is_called_http() {
                     "mirror",
                     &format!("--port={port}"),
                     "--to=http://my-app-v2",
-                    "--admin=9471"
+                    "--admin=0.0.0.0:9471"
                 ],
                 "{name}"
             );

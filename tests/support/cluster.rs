@@ -215,7 +215,7 @@ impl Pod {
         let mut running = self.start(
             "shadowtap",
             PROGRAM,
-            &[&["mirror", "--admin=9471"], arguments].concat(),
+            &[&["mirror", "--admin=0.0.0.0:9471"], arguments].concat(),
         );
         wait_for("the sidecar", || {
             assert!(!running.process.has_ended(), "it ended: {}", running.said());

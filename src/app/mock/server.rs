@@ -23,6 +23,7 @@ use crate::cli::mock::{Job, Latency, MissAnswer, PassThrough};
 use crate::mock::call::{Call, trace_id};
 use crate::mock::stub::Answer;
 use crate::mock::{Asked, Decision, Left, Level, Mock};
+use crate::serve::{self, Bounds};
 use crate::time::Timestamp;
 
 /// What every connection shares.
@@ -75,13 +76,16 @@ impl Server {
             let server = Arc::clone(&self);
             async move { server.handle(peer, request).await }
         };
-        axum::serve(
-            listener,
-            handler.into_make_service_with_connect_info::<SocketAddr>(),
-        )
-        .with_graceful_shutdown(async {
+        let stopped = async {
             let _ = stopped.await;
-        })
+        };
+        serve::serve(
+            listener,
+            handler.into_service(),
+            Bounds::MOCK,
+            None,
+            stopped,
+        )
         .await
         .context("serving")
     }
