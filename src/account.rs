@@ -195,6 +195,8 @@ named_enum! {
         /// An IP fragment that the memory bound pushed out.
         FragmentOverBudget = "fragment_over_budget",
 
+        /// Of a connection that was left out whole, to stay within the limits on CPU or memory.
+        SegmentOverLimit = "segment_over_limit",
         /// Not a connection that the user asked to watch.
         NotWatched = "not_watched",
         /// Every byte was known already.
@@ -230,6 +232,8 @@ named_enum! {
         Replaced = "replaced",
         /// Pushed out by a bound on connections or memory.
         Evicted = "evicted",
+        /// Left out whole, to stay within the limits on CPU or memory.
+        ConnectionOverLimit = "connection_over_limit",
         /// Still open when the capture ended.
         CaptureEnded = "capture_ended",
 
@@ -243,7 +247,7 @@ named_enum! {
         RequestMalformed = "request_malformed",
         /// Larger than the bound for one message.
         RequestTooLarge = "request_too_large",
-        /// The connection was given up inside the request: idle, replaced or evicted.
+        /// The connection was given up inside the request: idle, replaced, evicted or left out.
         RequestAbandoned = "request_abandoned",
         /// The server answered finally before the body came, and the client never sent it.
         RequestBodyNeverSent = "request_body_never_sent",
@@ -261,7 +265,7 @@ named_enum! {
         ResponseMalformed = "response_malformed",
         /// Larger than the bound for one message.
         ResponseTooLarge = "response_too_large",
-        /// The connection was given up inside the response: idle, replaced or evicted.
+        /// The connection was given up inside the response: idle, replaced, evicted or left out.
         ResponseAbandoned = "response_abandoned",
         /// A response whose request was not seen.
         ResponseWithoutRequest = "response_without_request",
@@ -286,6 +290,8 @@ named_enum! {
         SampledOut = "sampled_out",
         /// Above the rate that the user allows the target.
         RateLimited = "rate_limited",
+        /// Above the bandwidth that the user allows the target.
+        BandwidthLimited = "bandwidth_limited",
         /// What the user wants changed in it would not leave a request.
         NotRewritable = "not_rewritable",
         /// Whether its body holds what the user wants changed cannot be told: it is compressed, or JSON that is none.
@@ -410,10 +416,12 @@ impl Reason {
             | FragmentMerged | FragmentIncomplete | FragmentOverlap | FragmentOverBudget => {
                 Stage::Packet
             }
-            NotWatched | Duplicate | OutOfWindow | NoAckFlag | AcksUnsent | UnexpectedSyn
-            | OldTimestamp | UnexpectedMd5 | AfterClose | SynDataRefused | NotHttp
-            | SegmentOverBudget => Stage::Segment,
-            Finished | Reset | Idle | Replaced | Evicted | CaptureEnded => Stage::Connection,
+            SegmentOverLimit | NotWatched | Duplicate | OutOfWindow | NoAckFlag | AcksUnsent
+            | UnexpectedSyn | OldTimestamp | UnexpectedMd5 | AfterClose | SynDataRefused
+            | NotHttp | SegmentOverBudget => Stage::Segment,
+            Finished | Reset | Idle | Replaced | Evicted | ConnectionOverLimit | CaptureEnded => {
+                Stage::Connection
+            }
             RequestGap
             | RequestCutByClose
             | RequestCutByCaptureEnd
@@ -430,9 +438,9 @@ impl Reason {
             | ResponseAbandoned
             | ResponseWithoutRequest => Stage::Response,
             QueueFull | ConnectionShed | Marked | Ambiguous | BodyTooLarge | Filtered
-            | OutsideSlice | SampledOut | RateLimited | NotRewritable | BodyNotRewritable
-            | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1 | TunnelRequest
-            | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
+            | OutsideSlice | SampledOut | RateLimited | BandwidthLimited | NotRewritable
+            | BodyNotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1
+            | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | RecordFiltered | RecordSampledOut | WriteFailed
             | RecordIncomplete | RecordLimited => Stage::Record,
@@ -483,6 +491,7 @@ impl Reason {
                 | RecordSampledOut
                 | SampledOut
                 | RateLimited
+                | BandwidthLimited
                 | TunnelRequest
                 | NoMock
                 | StubRemoved

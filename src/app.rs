@@ -20,6 +20,7 @@ mod outlets;
 pub mod playlist;
 pub mod record;
 pub mod replay;
+pub mod restraint;
 pub mod signals;
 pub mod verdict;
 

@@ -31,6 +31,7 @@ use crate::judge::{Decision, LatencyMargin, Standing};
 use crate::metrics::Metrics;
 use crate::replay::{ReplayConfig, Target};
 use crate::report;
+use crate::restraint::Limits;
 use crate::sandbox::{Sandbox, SandboxMode};
 use crate::tap::{TapConfig, Watch, WatchedEnd};
 
@@ -132,6 +133,7 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
             },
             has_control: true,
         }),
+        limits: Limits::default(),
         grace: GRACE,
         admin: None,
     };

@@ -88,6 +88,8 @@ pub mod judge;
 #[deny(clippy::disallowed_types)]
 pub mod mock;
 #[deny(clippy::disallowed_types)]
+pub mod restraint;
+#[deny(clippy::disallowed_types)]
 pub mod tap;
 #[deny(clippy::disallowed_types)]
 pub mod tcp;

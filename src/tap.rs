@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::account::Account;
 use crate::exchange::Event;
 use crate::http1::MessageLimits;
+use crate::restraint::Share;
 use crate::tcp::StreamLimits;
 use crate::time::Timestamp;
 use crate::wire::{Decoder, DecoderConfig, Packet};
@@ -135,6 +136,7 @@ enum Ending {
     Replaced,
     Idle,
     Evicted,
+    OverLimit,
     CaptureEnded,
 }
 
@@ -166,6 +168,12 @@ impl Tap {
     /// Replaces the server ends elsewhere (see [`Watch::called`]); connections already known stay as they are.
     pub fn set_called(&mut self, called: HashSet<SocketAddr>) {
         self.connections.watch.called = Arc::new(called);
+    }
+
+    /// Follows only this share of the connections from now on. Those beyond it that are known already end here; when the
+    /// share grows again, they are met again at their next message.
+    pub fn keep(&mut self, share: Share) {
+        self.connections.keep(share);
     }
 
     /// What was counted so far.

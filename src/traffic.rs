@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::account::Reason;
 use crate::exchange::{Exchange, Request};
 
-pub use limit::{Rate, TokenBucket};
+pub use limit::{Bandwidth, Rate, TokenBucket};
 pub use pattern::RuleError;
 pub use redact::Redactor;
 pub use rewrite::Rewrite;

@@ -249,6 +249,41 @@ fn what_the_kernel_drops_is_in_the_account() {
 }
 
 #[test]
+fn above_the_limit_whole_connections_are_left_out() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let mirror = stage.sidecar(
+        "mirror",
+        9207,
+        &[
+            "mirror",
+            "--cpu-limit",
+            "1m",
+            "--port",
+            &PORT.to_string(),
+            "--to",
+            &stage.v2_url(),
+        ],
+    );
+    let shed = "shadowtap_dropped_total{stage=\"connection\",reason=\"connection_over_limit\"}";
+    wait_for("connections to be left out", || {
+        load(&stage, 500, 1, &[]);
+        stage.metric(9207, shed).is_some_and(|shed| shed > 0.0)
+    });
+    wait_for("the verdict to know of it", || {
+        let verdict = stage.admin(9207, "/verdict").unwrap_or_default();
+        let verdict: serde_json::Value = serde_json::from_str(&verdict).expect("JSON");
+        let completeness = &verdict["data"]["completeness"];
+        completeness.as_f64().expect("a number") < 1.0
+    });
+    let said = mirror.stop();
+    balanced(&said);
+    assert!(said.contains("a limit is reached"), "{said}");
+    assert!(said.contains("connection_over_limit"), "{said}");
+}
+
+#[test]
 fn what_the_middleware_loses_is_in_the_verdict_while_the_mirror_runs() {
     let Some(stage) = Stage::build(PLAIN) else {
         return;

@@ -249,11 +249,13 @@ pub(super) fn completeness(
         note(judged, Stage::Replay, 1);
     }
     note(compared, Stage::Compare, 1);
+    // Captured, but not looked into.
+    let shed = captured.dropped(Reason::SegmentOverLimit);
     Completeness {
         judged: compared.get(Counter::ComparesJudged),
         lost,
-        packets: captured.get(Counter::Packets),
-        packets_lost: captured.dropped_at(Stage::Capture),
+        packets: captured.get(Counter::Packets).saturating_sub(shed),
+        packets_lost: captured.dropped_at(Stage::Capture) + shed,
     }
 }
 

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::watch;
 
+use super::restraint::Restraint;
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Latch;
 use crate::capture::live::{BLOCK_AGE, Live, LiveError, Read, Waker, local_addresses};
@@ -117,7 +118,8 @@ pub enum WhenDropped {
     Nothing,
 }
 
-/// Starts a capture worker on an open handle. `ready` is dropped once it is capturing.
+/// Starts a capture worker on an open handle, which leaves connections out where `restraint` says so. `ready` is dropped once
+/// it is capturing.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -127,6 +129,7 @@ pub fn start(
     packets: Packets,
     when_dropped: WhenDropped,
     called: Option<Called>,
+    restraint: Option<Restraint>,
     ready: Latch,
 ) -> anyhow::Result<(Worker, Stop)> {
     if let Some(called) = &called {
@@ -148,6 +151,7 @@ pub fn start(
         packets,
         when_dropped,
         called,
+        restraint,
         stopped,
         batches: batches_in,
         published,
@@ -216,6 +220,7 @@ struct Capture {
     packets: Packets,
     when_dropped: WhenDropped,
     called: Option<Called>,
+    restraint: Option<Restraint>,
     stopped: Receiver<()>,
     batches: Sender<Batch>,
     published: watch::Sender<Account>,
@@ -261,6 +266,7 @@ impl Capture {
                 beats = beats.wrapping_add(1);
                 if beats.is_multiple_of(10) {
                     self.refresh();
+                    self.hold_back();
                 }
                 self.publish();
             }
@@ -419,6 +425,13 @@ impl Capture {
         match local_addresses() {
             Ok(addresses) => self.tap.set_local(addresses),
             Err(error) => tracing::warn!(%error, "the local addresses cannot be listed"),
+        }
+    }
+
+    /// Leaves connections out where the program uses more than it may.
+    fn hold_back(&mut self) {
+        if let Some(share) = self.restraint.as_mut().and_then(Restraint::look) {
+            self.tap.keep(share);
         }
     }
 

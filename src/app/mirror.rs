@@ -17,6 +17,7 @@ use super::losses::LossWatch;
 use super::middleware::{self, Passage, Passed, Way};
 use super::observer::{Observation, Observer};
 use super::outlets::Outlets;
+use super::restraint::Restraint;
 use super::signals::StopSignals;
 use super::{Compared, Finished, runtime, target_summary};
 use crate::account::Account;
@@ -119,6 +120,7 @@ impl Mirror {
             Packets::Passing,
             when_dropped,
             called,
+            Restraint::new(job.limits),
             readiness.capture,
         )?;
         let batches = worker.batches.clone();

@@ -13,6 +13,7 @@ use super::Finished;
 use super::egress::Addresses;
 use super::live::{self, Batch, Block, Packets, WhenDropped};
 use super::losses::LossWatch;
+use super::restraint::Restraint;
 use super::signals::StopSignals;
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Readiness;
@@ -67,7 +68,15 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     } else {
         Some(Addresses::resolve(&job.egress).await.now)
     };
-    let (worker, stop) = live::start(live, tap, packets, when_dropped, called, capture_latch)?;
+    let (worker, stop) = live::start(
+        live,
+        tap,
+        packets,
+        when_dropped,
+        called,
+        Restraint::new(job.limits),
+        capture_latch,
+    )?;
     let batches = worker.batches.clone();
     let choice = job.choice.clone();
     let (publish, written) = watch::channel(Account::new());

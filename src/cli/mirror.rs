@@ -13,6 +13,7 @@ use crate::app::egress::{self, Called, EgressConfig};
 use crate::capture::live::LiveConfig;
 use crate::middleware::Command;
 use crate::replay::{ReplayConfig, Scheme, Target, WhenFull};
+use crate::restraint::Limits;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Traffic;
 
@@ -139,6 +140,8 @@ pub struct Job {
     pub compare: Option<CompareJob>,
     /// What is learnt of version 1's outgoing calls.
     pub egress: Option<EgressConfig>,
+    /// What the program may use.
+    pub limits: Limits,
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -152,6 +155,7 @@ impl Flags {
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
         let compare = self.compare.into_job(!self.no_compare, &mut targets)?;
         let egress = self.egress.into_config()?;
+        let limits = self.live.limits(&self.tap);
         let mut live = self.live.into_config(self.port.clone())?;
         if let Some(egress) = &egress {
             egress::widen(&mut live, &egress.ends);
@@ -164,6 +168,7 @@ impl Flags {
             middleware: self.middleware,
             targets,
             compare,
+            limits,
             grace: self.run.grace,
             admin: self.run.into_admin()?,
         })

@@ -11,6 +11,7 @@ use crate::admin::AdminConfig;
 use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
 use crate::compare::FieldPattern;
+use crate::restraint::Limits;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Choice;
 
@@ -93,6 +94,8 @@ pub struct Job {
     pub out: PathBuf,
     /// Whether it may be there already.
     pub force: bool,
+    /// What the program may use.
+    pub limits: Limits,
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -102,6 +105,7 @@ pub struct Job {
 impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         options::writable(&self.out)?;
+        let limits = self.live.limits(&self.tap);
         let mut live = self.live.into_config(self.port.clone())?;
         egress::widen(&mut live, &self.egress);
         Ok(Job {
@@ -112,6 +116,7 @@ impl Flags {
             redact: self.redact.into_fields(&self.out)?,
             out: self.out,
             force: self.force,
+            limits,
             grace: self.run.grace,
             admin: self.run.into_admin()?,
         })

@@ -14,9 +14,10 @@ pub struct Completeness {
     pub judged: u64,
     /// Requests that should have been judged and were not, by the name of the reason.
     pub lost: BTreeMap<String, u64>,
-    /// Packets that were captured.
+    /// Packets that were captured and looked into.
     pub packets: u64,
-    /// Packets that the kernel or the interface dropped: nobody knows how many requests were in them.
+    /// Packets that the kernel or the interface dropped, and those of connections that were left out to stay within the
+    /// limits on CPU and memory: nobody knows how many requests were in them.
     pub packets_lost: u64,
 }
 

@@ -96,7 +96,7 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
             .map(|(reason, count)| format!("{} {reason}", grouped(**count)))
             .collect();
         let why = if lost.is_empty() {
-            "packets were dropped before they were captured".to_owned()
+            "packets were dropped before they were captured, or left out to stay within --cpu-limit and --memory-limit".to_owned()
         } else {
             lost.join(", ")
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{BreakerConfig, Target, WhenFull};
 use crate::http1::FieldName;
-use crate::traffic::Rate;
+use crate::traffic::{Bandwidth, Rate};
 
 /// Everything that an [`Engine`](super::Engine) is told.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct ReplayConfig {
     pub when_full: WhenFull,
     /// Requests beyond so many a second are skipped; `None` for no limit.
     pub limit: Option<Rate>,
+    /// So many bytes of requests a second at most; live what is beyond it is skipped, a file waits. `None` for no limit.
+    pub bandwidth: Option<Bandwidth>,
     /// When the target is left alone.
     pub breaker: BreakerConfig,
     /// With [`WhenFull::Block`]: how long a request waits for an open breaker before it is skipped; 5 s at most while the
@@ -81,6 +83,7 @@ impl ReplayConfig {
             queue_bytes: 64 << 20,
             when_full: WhenFull::DropNewest,
             limit: None,
+            bandwidth: None,
             breaker: BreakerConfig::default(),
             patience: Duration::from_secs(30),
             pipelining: Pipelining::OneByOne,

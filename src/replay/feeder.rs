@@ -74,6 +74,9 @@ impl Feeder {
         if !self.shared.is_within_limit(due.max(now)) {
             return ticket.settle(Outcome::Skipped(Reason::RateLimited));
         }
+        if let Err(reason) = self.pass_bandwidth(due.max(now), &ticket.request) {
+            return ticket.settle(Outcome::Skipped(reason));
+        }
         match self.permit(cost(&ticket.request), connection) {
             Ok(permit) => ticket.admit(permit),
             Err(Refusal::Closed) => return ticket.settle(Outcome::Skipped(Reason::Stopped)),
@@ -102,6 +105,24 @@ impl Feeder {
             }
             taken => taken,
         }
+    }
+
+    /// Takes the bytes of `request` from those that may be sent; a file waits for them.
+    fn pass_bandwidth(&mut self, mut now: Instant, request: &Request) -> Result<(), Reason> {
+        let bytes = request.head.bytes().len() + request.body.wire.len();
+        while let Err(until) = self.shared.is_within_bandwidth(now, bytes) {
+            match self.shared.config.when_full {
+                WhenFull::DropNewest => return Err(Reason::BandwidthLimited),
+                WhenFull::Block => {
+                    self.flush();
+                    if !self.shared.budget.wait_until(until) {
+                        return Err(Reason::Stopped);
+                    }
+                    now = until.max(Instant::now());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Counts a request as offered and skipped for `reason`: a choice that was made before the engine, such as

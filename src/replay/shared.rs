@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// The system once had no local port left for a connection to the target.
     pub(super) out_of_ports: AtomicBool,
     limit: Option<Mutex<TokenBucket>>,
+    bandwidth: Option<Mutex<TokenBucket>>,
     started: Instant,
     breaker: Mutex<Breaker>,
     /// Why there was no connection, or no answer in time, the last time; for a person to read.
@@ -61,6 +62,9 @@ impl Shared {
             answer_bytes: AtomicUsize::new(0),
             out_of_ports: AtomicBool::new(false),
             limit: config.limit.map(|rate| Mutex::new(TokenBucket::new(rate))),
+            bandwidth: config
+                .bandwidth
+                .map(|bandwidth| Mutex::new(TokenBucket::of_bytes(bandwidth))),
             started: Instant::now(),
             breaker: Mutex::new(Breaker::new(config.breaker, clock.wall.as_nanos())),
             trouble: Mutex::new(String::new()),
@@ -81,6 +85,16 @@ impl Shared {
         self.limit
             .as_ref()
             .is_none_or(|bucket| lock(bucket).take(passed))
+    }
+
+    /// Whether the limit on bytes a second lets so many more through at `now`; if not, when it will.
+    pub(super) fn is_within_bandwidth(&self, now: Instant, bytes: usize) -> Result<(), Instant> {
+        let Some(bucket) = &self.bandwidth else {
+            return Ok(());
+        };
+        let passed = now.saturating_duration_since(self.started);
+        let taken = lock(bucket).take_many(passed, bytes as u64);
+        taken.map_err(|wait| now.checked_add(wait).unwrap_or(now))
     }
 
     pub(super) fn may_send(&self) -> Permission {

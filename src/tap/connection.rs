@@ -335,6 +335,7 @@ impl Connection {
             Ending::Replaced => Reason::Replaced,
             Ending::Idle => Reason::Idle,
             Ending::Evicted => Reason::Evicted,
+            Ending::OverLimit => Reason::ConnectionOverLimit,
             Ending::CaptureEnded => Reason::CaptureEnded,
         });
     }

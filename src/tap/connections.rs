@@ -11,6 +11,7 @@ use super::connection::{Connection, STALL, Timer};
 use super::{Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
+use crate::restraint::Share;
 use crate::tcp::PROOF_GRACE;
 use crate::time::Timestamp;
 use crate::wire::{Segment, TcpFlags};
@@ -19,6 +20,8 @@ use crate::wire::{Segment, TcpFlags};
 pub(super) struct Connections {
     pub(super) watch: Watch,
     limits: Limits,
+    /// The connections that are followed, by the hash that the table uses too: its key is another one in each run.
+    share: Share,
     pub(super) account: Account,
     pub(super) events: VecDeque<Event>,
     next_exchange: u64,
@@ -87,6 +90,7 @@ impl Connections {
         Self {
             watch,
             limits,
+            share: Share::ALL,
             account: Account::new(),
             events: VecDeque::new(),
             next_exchange: 0,
@@ -137,6 +141,32 @@ impl Connections {
         self.stall_timers.clear();
     }
 
+    /// Follows only this share of the connections from now on.
+    pub(super) fn keep(&mut self, share: Share) {
+        let shrinks = share < self.share;
+        self.share = share;
+        if shrinks {
+            let key = self.table.hasher().clone();
+            self.remove_where(Ending::OverLimit, |connection| {
+                !share.takes(key.hash_one(FlowKey(connection.ends())))
+            });
+        }
+    }
+
+    /// Whether a segment between these ends is of a connection that is left out; that is counted.
+    fn is_left_out(&mut self, ends: [SocketAddr; 2], segment: &Segment<'_>) -> bool {
+        let hash = self.table.hasher().hash_one(FlowKey(ends));
+        if self.share.takes(hash) || !self.watch.covers(ends) {
+            return false;
+        }
+        self.account.drop(Reason::SegmentOverLimit);
+        if segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK) {
+            self.account.count(Counter::Connections);
+            self.account.drop(Reason::ConnectionOverLimit);
+        }
+        true
+    }
+
     /// Takes one segment, and counts it.
     pub(super) fn segment(&mut self, segment: &Segment<'_>) {
         let direction = usize::from(segment.source > segment.destination);
@@ -144,6 +174,9 @@ impl Connections {
             0 => [segment.source, segment.destination],
             _ => [segment.destination, segment.source],
         };
+        if !self.share.is_all() && self.is_left_out(ends, segment) {
+            return;
+        }
         let index = match self.route(direction, ends, segment) {
             Route::To(index) => index,
             Route::NotWatched => {

@@ -773,7 +773,9 @@ fn request_cut(ending: Option<Ending>) -> Reason {
     match ending {
         None | Some(Ending::Fin | Ending::Reset) => Reason::RequestCutByClose,
         Some(Ending::CaptureEnded) => Reason::RequestCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted) => Reason::RequestAbandoned,
+        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
+            Reason::RequestAbandoned
+        }
     }
 }
 
@@ -781,6 +783,8 @@ fn response_cut(ending: Option<Ending>) -> Reason {
     match ending {
         None | Some(Ending::Fin | Ending::Reset) => Reason::ResponseCutByClose,
         Some(Ending::CaptureEnded) => Reason::ResponseCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted) => Reason::ResponseAbandoned,
+        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
+            Reason::ResponseAbandoned
+        }
     }
 }

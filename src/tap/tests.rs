@@ -9,6 +9,7 @@ use super::Limits;
 use super::connections::Connections;
 use crate::account::{Counter, Reason};
 use crate::exchange::{Event, Request};
+use crate::restraint::Share;
 use crate::tap::Watch;
 use crate::time::Timestamp;
 use crate::wire::{Path, Segment, TcpFlags};
@@ -503,4 +504,66 @@ fn the_short_way_says_what_the_careful_way_says() {
             "round {round}: {segments:?}\n{short}\n{careful}"
         );
     }
+}
+
+/// One request and its answer on each of so many connections, as far as they are followed; the requests that were found.
+fn play(connections: &mut Connections, clients: u16, first: bool) -> usize {
+    for port in 1..=clients {
+        let from = |segment| Segment {
+            source: SocketAddr::new(CLIENT.ip(), port),
+            ..segment
+        };
+        let to = |segment| Segment {
+            destination: SocketAddr::new(CLIENT.ip(), port),
+            ..segment
+        };
+        let (mut seq, mut ack) = (1, 1001);
+        let request: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+        if first {
+            connections.segment(&from(sent(0, 0, TcpFlags::SYN, b"")));
+            connections.segment(&to(answered(1000, 1, TcpFlags::SYN | TcpFlags::ACK, b"")));
+        } else {
+            seq += request.len() as u32;
+            ack += OK.len() as u32;
+        }
+        connections.segment(&from(sent(seq, ack, DATA, request)));
+        let end = seq + request.len() as u32;
+        connections.segment(&to(answered(ack, end, DATA, OK)));
+    }
+    let is_request = |event: &Event| matches!(event, Event::Request(_));
+    connections.events.drain(..).filter(is_request).count()
+}
+
+#[test]
+fn connections_are_left_out_whole_and_found_again() {
+    let mut connections = Connections::new(Watch::default(), Limits::default());
+    connections.keep(Share::of(0.5));
+    let kept = play(&mut connections, 1000, true);
+    assert!((400..600).contains(&kept), "{kept}");
+    let left_out = 1000 - kept as u64;
+    let dropped = |connections: &Connections, reason| connections.account.dropped(reason);
+    assert_eq!(dropped(&connections, Reason::ConnectionOverLimit), left_out);
+    assert_eq!(
+        dropped(&connections, Reason::SegmentOverLimit),
+        4 * left_out
+    );
+    assert_eq!(connections.account.get(Counter::Connections), 1000);
+    // The same ones again; then fewer of them, which were in the larger share too.
+    assert_eq!(play(&mut connections, 1000, false), kept);
+    connections.keep(Share::of(0.1));
+    let fewer = play(&mut connections, 1000, false);
+    assert!((50..150).contains(&fewer), "{fewer}");
+    let ended = dropped(&connections, Reason::ConnectionOverLimit);
+    assert_eq!(ended, 1000 - fewer as u64);
+    // Those that come back begin in the middle.
+    connections.keep(Share::ALL);
+    let all = play(&mut connections, 1000, false);
+    assert!(all >= 1000 - fewer, "{all}");
+    connections.finish();
+    let account = &connections.account;
+    let connections = account.get(Counter::Connections);
+    assert_eq!(
+        account.dropped_at(crate::account::Stage::Connection),
+        connections
+    );
 }

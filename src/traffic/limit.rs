@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::pattern::RuleError;
+use super::values::byte_size;
 
 /// So many a second; finite, and above zero.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -40,9 +41,36 @@ impl FromStr for Rate {
     }
 }
 
-/// Lets so many a second through: as many as one second's worth at once after a pause, and at least one.
+/// So many bytes a second; above zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bandwidth(u64);
+
+impl Bandwidth {
+    /// How many bytes a second.
+    #[must_use]
+    pub const fn bytes_per_second(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Bandwidth {
+    type Err = RuleError;
+
+    /// `10MB/s`, `512KiB/s`; a size alone is per second.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match byte_size(text.trim().trim_end_matches("/s")) {
+            Ok(bytes @ 1..) => Ok(Self(bytes)),
+            _ => Err(RuleError::new(
+                "expected bytes a second, above 0, such as 10MB/s or 512KiB/s",
+            )),
+        }
+    }
+}
+
+/// Lets so many a second through: as many as one second's worth at once after a pause, and at least one. What is larger than
+/// one second's worth goes when that is there, and what follows waits until it is paid for.
 ///
-/// Invariant: `0 <= tokens <= capacity`.
+/// Invariant: `tokens <= capacity`.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
     rate: Rate,
@@ -52,6 +80,12 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
+    /// A full one, of bytes.
+    #[must_use]
+    pub fn of_bytes(bandwidth: Bandwidth) -> Self {
+        Self::new(Rate(bandwidth.0 as f64))
+    }
+
     /// A full one.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
@@ -66,15 +100,25 @@ impl TokenBucket {
 
     /// Whether one more may go at `now`, a time since any fixed moment; a time before the last one counts as the last.
     pub fn take(&mut self, now: Duration) -> bool {
+        self.take_many(now, 1).is_ok()
+    }
+
+    /// Takes so many at once at `now`, or says how long it will be until they may go.
+    ///
+    /// # Errors
+    /// The time from `now` until there will be enough, if nobody else takes any.
+    pub fn take_many(&mut self, now: Duration, many: u64) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.last).as_secs_f64();
         self.last = self.last.max(now);
         self.tokens = (self.tokens + passed * self.rate.0).min(self.capacity);
-        let may = self.tokens >= 1.0;
-        if may {
-            self.tokens -= 1.0;
+        debug_assert!(self.tokens <= self.capacity);
+        let many = many as f64;
+        let missing = many.min(self.capacity) - self.tokens;
+        if missing <= 0.0 {
+            self.tokens -= many;
+            return Ok(());
         }
-        debug_assert!((0.0..=self.capacity).contains(&self.tokens));
-        may
+        Err(Duration::try_from_secs_f64(missing / self.rate.0).unwrap_or(Duration::MAX))
     }
 }
 
@@ -111,6 +155,31 @@ mod tests {
         assert_eq!(taken("10/s", (0..50).chain(3_600_000..3_600_050)), 20);
         // Slower than one a second, one goes at once.
         assert_eq!(taken("6/m", 0..60_000), 6);
+    }
+
+    #[test]
+    fn bandwidths() {
+        for (text, bytes) in [("10MB/s", 10 << 20), ("512KiB/s", 512 << 10), ("7", 7)] {
+            assert_eq!(text.parse(), Ok(Bandwidth(bytes)), "{text}");
+        }
+        for wrong in ["", "0", "/s", "-1MB/s", "1MB/m", "fast"] {
+            assert!(wrong.parse::<Bandwidth>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bytes_go_by_their_number_and_the_largest_go_too() {
+        let mut bucket = TokenBucket::of_bytes(Bandwidth(1000));
+        let at = Duration::from_millis;
+        assert_eq!(bucket.take_many(at(0), 400), Ok(()));
+        assert_eq!(bucket.take_many(at(0), 600), Ok(()));
+        assert_eq!(bucket.take_many(at(0), 250), Err(at(250)));
+        assert_eq!(bucket.take_many(at(250), 250), Ok(()));
+        // Ten seconds' worth goes when one second's is there, and is paid for afterwards.
+        assert_eq!(bucket.take_many(at(250), 10_000), Err(at(1000)));
+        assert_eq!(bucket.take_many(at(1250), 10_000), Ok(()));
+        assert_eq!(bucket.take_many(at(1250), 1), Err(at(9001)));
+        assert_eq!(bucket.take_many(at(10_251), 1), Ok(()));
     }
 
     #[test]

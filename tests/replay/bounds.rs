@@ -159,6 +159,56 @@ fn from_a_file_a_full_queue_makes_the_reader_wait() {
 }
 
 #[test]
+fn live_what_is_beyond_the_bandwidth_is_dropped() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| {
+        config.bandwidth = Some("1B/s".parse().expect("a bandwidth"));
+    });
+    // The first goes on credit, which takes longer to pay back than anybody waits here.
+    let mut message = b"POST / HTTP/1.1\r\nContent-Length: 10000\r\n\r\n".to_vec();
+    message.resize(message.len() + 10_000, b'x');
+    for connection in 0..10 {
+        bench.offer(connection, &message);
+    }
+    let end = bench.finish();
+    let account = &end.snapshot.account;
+    assert_eq!(account.get(Counter::ReplaysAnswered), 1);
+    assert_eq!(account.dropped(Reason::BandwidthLimited), 9);
+    assert_eq!(account.check(), Ok(()));
+}
+
+#[test]
+fn from_a_file_the_bandwidth_makes_the_reader_wait() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| {
+        config.when_full = WhenFull::Block;
+        config.bandwidth = Some("1KiB/s".parse().expect("a bandwidth"));
+    });
+    for _ in 0..100 {
+        bench.offer(1, &get("/"));
+    }
+    bench.finish().all_answered(100);
+}
+
+#[test]
+fn nobody_waits_for_bandwidth_beyond_the_end() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| {
+        config.when_full = WhenFull::Block;
+        config.bandwidth = Some("1B/s".parse().expect("a bandwidth"));
+    });
+    bench.offer(1, &get("/first"));
+    let handle = bench.engine.handle();
+    thread::scope(|scope| {
+        scope.spawn(|| bench.offer(1, &get("/second")));
+        handle.stop(Duration::ZERO);
+    });
+    let end = bench.drain(Duration::ZERO);
+    assert_eq!(end.snapshot.account.get(Counter::ReplaysOffered), 2);
+    assert_eq!(end.snapshot.account.check(), Ok(()));
+}
+
+#[test]
 fn a_slow_connection_does_not_delay_the_others() {
     let (go, gate) = mpsc::channel();
     let gate = Mutex::new(gate);

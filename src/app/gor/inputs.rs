@@ -146,6 +146,7 @@ pub(super) fn start(opened: Opened, items: &Sender<Item>) -> anyhow::Result<(Run
             WithPackets::Passing,
             WhenDropped::Messages,
             None,
+            None,
             ready,
         )?;
         let batches = worker.batches.clone();

@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::super::values;
 use super::{Size, Wrong, size};
+use crate::app::restraint::of_control_group;
 use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
 use crate::http1::MessageLimits;
+use crate::restraint::{Cores, Limits as OwnLimits};
 use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
 use crate::wire::DecoderConfig;
 
@@ -51,9 +53,27 @@ pub struct LiveFlags {
         env = "SHADOWTAP_SNAPLEN"
     )]
     snaplen: u32,
+
+    /// Above this share of a core, such as 50% or 500m, whole connections are left out, and counted.
+    ///
+    /// Without it, nine tenths of what the control group (the container) allows, if it allows less than the machine has.
+    #[arg(long, value_name = "CORES", env = "SHADOWTAP_CPU_LIMIT")]
+    cpu_limit: Option<Cores>,
 }
 
 impl LiveFlags {
+    /// What the program may use.
+    pub fn limits(&self, tap: &TapFlags) -> OwnLimits {
+        let of_group = || {
+            let cores = of_control_group().cpu?;
+            Cores::new(cores.get() * 0.9)
+        };
+        OwnLimits {
+            cpu: self.cpu_limit.or_else(of_group),
+            memory: Some(tap.memory().0),
+        }
+    }
+
     /// The configuration for capturing `ends`.
     pub fn into_config(self, ends: Vec<WatchedEnd>) -> Result<LiveConfig, Wrong> {
         let buffer = i32::try_from(self.buffer.0)
@@ -105,15 +125,16 @@ pub struct TapFlags {
     max_message: Size,
 
     /// Memory for the whole program: connections being put together, requests that wait for targets, answers. What does
-    /// not fit is given up and counted, the idlest connections first.
+    /// not fit is given up and counted, the idlest connections first; live, whole connections are left out before that.
+    ///
+    /// Without it, 128MiB, or three quarters of what the control group (the container) allows if that is less.
     #[arg(
         long,
         value_name = "SIZE",
-        default_value = "128MiB",
         value_parser = memory_limit,
         env = "SHADOWTAP_MEMORY_LIMIT"
     )]
-    memory_limit: Size,
+    memory_limit: Option<Size>,
 
     /// How many connections are followed at a time.
     #[arg(
@@ -138,7 +159,14 @@ pub struct TapFlags {
 impl TapFlags {
     /// What the memory is for, where requests are replayed.
     pub fn budgets(&self) -> Budgets {
-        Budgets::of(self.memory_limit)
+        Budgets::of(self.memory())
+    }
+
+    fn memory(&self) -> Size {
+        self.memory_limit.unwrap_or_else(|| {
+            let allowed = of_control_group().memory.unwrap_or(u64::MAX);
+            Size((allowed / 4 * 3).clamp(LEAST_MEMORY, USUAL_MEMORY))
+        })
     }
 
     /// The configuration for watching `ends`, where requests are replayed.
@@ -178,6 +206,12 @@ impl TapFlags {
         }
     }
 }
+
+/// Where nobody says how much there is.
+const USUAL_MEMORY: u64 = 128 << 20;
+
+/// Where a control group allows next to nothing.
+const LEAST_MEMORY: u64 = 32 << 20;
 
 /// What the memory of [`TapFlags`] is for; the rest of it is for the program itself, the capture's buffer, and what no
 /// budget knows of.

@@ -12,7 +12,7 @@ use crate::replay::{
     Deadlines, FieldName, HostPolicy, Pipelining, ReplayConfig, Target, TargetError, Tls,
     TracePolicy, WhenFull,
 };
-use crate::traffic::{Rate, RuleError, Share};
+use crate::traffic::{Bandwidth, Rate, RuleError, Share};
 
 /// Where requests are sent, and how.
 #[derive(Args, Debug)]
@@ -93,6 +93,11 @@ pub struct ReplayFlags {
     /// So many requests reach a target a second, such as 200/s; those beyond it are counted and not sent.
     #[arg(long, value_name = "RATE", env = "SHADOWTAP_LIMIT")]
     limit: Option<Rate>,
+
+    /// So many bytes of requests reach a target a second, such as 10MB/s. Live, what is beyond it is counted and not sent; a
+    /// file waits.
+    #[arg(long, value_name = "BYTES/s", env = "SHADOWTAP_MAX_BANDWIDTH")]
+    max_bandwidth: Option<Bandwidth>,
 
     /// So many connections to a target at most.
     #[arg(
@@ -232,6 +237,7 @@ impl ReplayFlags {
                 host: self.host.clone(),
                 trace: self.trace,
                 limit: share.limit.or(self.limit),
+                bandwidth: self.max_bandwidth,
                 marker: self.marker.0.clone(),
                 replay_ambiguous: self.replay_ambiguous,
                 max_body: bytes(self.max_body),
