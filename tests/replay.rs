@@ -4,6 +4,8 @@
 mod bench;
 // Queues, the schedule, stopping.
 mod bounds;
+// The law of conservation, over random traffic, faults and settings.
+mod conserved;
 // What reaches the target, and every legal answer.
 mod faithful;
 // Targets that are absent, slow, wrong or endless.
