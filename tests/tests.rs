@@ -11,6 +11,9 @@ mod compare;
 mod conformance;
 // The command line as a user meets it: exit codes, what errors say, which way output goes.
 mod cli;
+// What was captured stays text, wherever it comes out.
+#[cfg(unix)]
+mod escaping;
 // Live, in network namespaces, with real servers and clients.
 #[cfg(target_os = "linux")]
 mod e2e;
