@@ -4,7 +4,7 @@ CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
 
-.PHONY: help setup setup-build demo test bench counts lint doc conformance regenerate fuzz image
+.PHONY: help setup setup-build demo test bench counts lint deny doc conformance regenerate fuzz image
 
 help:
 	@echo 'make demo         show the main job, live, on this machine'
@@ -13,6 +13,7 @@ help:
 	@echo 'make bench        what the benchmarks in benches/ measure on this machine'
 	@echo 'make counts       instructions for each packet read and request replayed'
 	@echo 'make lint         formatting and lints'
+	@echo 'make deny         licences, sources and advisories of every dependency (installs cargo-deny if it is missing)'
 	@echo 'make doc          the API documentation, warnings are errors'
 	@echo 'make conformance  score every capture and write docs/conformance.md'
 	@echo 'make regenerate   write the golden files beside the fixtures again'
@@ -40,6 +41,12 @@ counts: setup-build
 lint: setup-build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: setup-build
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources
+	@$(CARGO) deny --locked check advisories || \
+		{ echo 'deny: an advisory, or no way to the database of advisories (github.com/rustsec/advisory-db); see above' >&2; exit 1; }
 
 doc: setup-build
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
