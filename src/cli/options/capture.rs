@@ -70,7 +70,7 @@ impl LiveFlags {
         };
         OwnLimits {
             cpu: self.cpu_limit.or_else(of_group),
-            memory: Some(tap.memory().0),
+            memory: tap.most_resident(),
         }
     }
 
@@ -167,6 +167,14 @@ impl TapFlags {
             let allowed = of_control_group().memory.unwrap_or(u64::MAX);
             Size((allowed / 4 * 3).clamp(LEAST_MEMORY, USUAL_MEMORY))
         })
+    }
+
+    /// What may be resident before connections are left out: what was asked for, and nine tenths of what the control group
+    /// allows. Nobody said anything: then nothing is at stake.
+    fn most_resident(&self) -> Option<u64> {
+        let asked = self.memory_limit.map(|limit| limit.0);
+        let allowed = of_control_group().memory.map(|limit| limit / 10 * 9);
+        asked.into_iter().chain(allowed).min()
     }
 
     /// The configuration for watching `ends`, where requests are replayed.
