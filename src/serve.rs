@@ -296,11 +296,18 @@ pub fn unauthorised() -> Response<Body> {
     response
 }
 
-/// Who is connected. Invariant: the numbers of all peers are above zero, and their sum is at most the bound.
+/// Who is connected.
 #[derive(Clone)]
 struct Seats {
     bounds: Bounds,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// Invariant: the number of each peer is above zero, and `all` is their sum.
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    of_peers: HashMap<IpAddr, usize>,
 }
 
 /// A connection that is counted while this is held.
@@ -319,12 +326,12 @@ impl Seats {
 
     fn take(&self, peer: IpAddr) -> Option<Seat> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = taken.get(&peer).copied().unwrap_or(0);
-        let all: usize = taken.values().sum();
-        if all >= self.bounds.connections || of_peer >= self.bounds.of_one_peer {
+        let of_peer = taken.of_peers.get(&peer).copied().unwrap_or(0);
+        if taken.all >= self.bounds.connections || of_peer >= self.bounds.of_one_peer {
             return None;
         }
-        taken.insert(peer, of_peer + 1);
+        taken.all += 1;
+        taken.of_peers.insert(peer, of_peer + 1);
         Some(Seat {
             seats: self.clone(),
             peer,
@@ -334,15 +341,13 @@ impl Seats {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self
-            .seats
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_peer) = taken.get_mut(&self.peer) {
+        let taken = self.seats.taken.lock();
+        let mut taken = taken.unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        if let Some(of_peer) = taken.of_peers.get_mut(&self.peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                taken.remove(&self.peer);
+                taken.of_peers.remove(&self.peer);
             }
         }
     }

@@ -259,6 +259,9 @@ fn the_admin_server_over_tls() {
     };
     assert!(curl("https://localhost").starts_with("ok\n"));
     assert_eq!(curl("http://localhost"), "");
+    running.signal("-TERM");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(0), "{said}");
     // A key that does not belong to it.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     fs::write(&key, other.signing_key.serialize_pem()).expect("written");
