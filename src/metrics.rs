@@ -3,8 +3,6 @@
 //! Workers publish copies of their [`Account`]; [`Metrics::publish`] adds what is new in them. The names are those of
 //! the printed account with `shadowtap_` before them.
 
-use std::time::Duration;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter as PromCounter;
 use prometheus_client::metrics::family::Family;
@@ -14,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::account::{Account, Counter, Reason};
-use crate::replay::{BreakerState, Snapshot};
+use crate::replay::{BreakerState, Snapshot, Timings};
 
 /// The content type of OpenMetrics text.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,10 +45,12 @@ pub struct TargetMetrics {
     skipped: PromCounter,
     classes: [PromCounter; STATUS_CLASSES.len()],
     duration: Histogram,
+    lateness: Histogram,
     queued: Gauge,
     queued_bytes: Gauge,
     connections: Gauge,
     breaker_open: Gauge,
+    breaker: [Gauge; BreakerState::ALL.len()],
     resolved: Gauge,
     paused: Gauge,
 }
@@ -71,6 +71,12 @@ struct ReplayLabels {
 struct ClassLabels {
     target: String,
     class: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct BreakerLabels {
+    target: String,
+    state: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -173,8 +179,8 @@ impl Metrics {
 }
 
 impl TargetMetrics {
-    /// Counts a replay, and how long its answer took.
-    pub fn replayed(&self, outcome: ReplayOutcome, took: Option<Duration>) {
+    /// Counts a replay, how late it left and how long its answer took.
+    pub fn replayed(&self, outcome: ReplayOutcome, timings: Option<&Timings>) {
         match outcome {
             ReplayOutcome::Answered(status) => {
                 self.answered.inc();
@@ -187,8 +193,9 @@ impl TargetMetrics {
                 self.skipped.inc();
             }
         }
-        if let Some(took) = took {
-            self.duration.observe(took.as_secs_f64());
+        if let Some(timings) = timings {
+            self.duration.observe(timings.total.as_secs_f64());
+            self.lateness.observe(timings.lateness.as_secs_f64());
         }
     }
 
@@ -205,6 +212,9 @@ impl TargetMetrics {
         set(&self.connections, snapshot.connections);
         let is_open = snapshot.breaker != BreakerState::Closed;
         set(&self.breaker_open, usize::from(is_open));
+        for (gauge, state) in self.breaker.iter().zip(BreakerState::ALL) {
+            set(gauge, usize::from(snapshot.breaker == state));
+        }
         set(&self.resolved, usize::from(snapshot.target.is_resolved()));
     }
 }
@@ -230,6 +240,21 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
         "replay_duration_seconds",
         "From the first byte sent to the last byte of the target's answer",
         durations.clone(),
+    );
+    let lateness =
+        Family::<TargetLabels, Histogram, fn() -> Histogram>::new_with_constructor(|| {
+            Histogram::new(DURATION_BUCKETS)
+        });
+    registry.register(
+        "replay_lateness_seconds",
+        "From when a request was due to its first byte sent",
+        lateness.clone(),
+    );
+    let breakers = Family::<BreakerLabels, Gauge>::default();
+    registry.register(
+        "target_breaker",
+        "1 for the state that the target's circuit breaker is in: closed lets everything through, open nothing, half_open one request",
+        breakers.clone(),
     );
     let mut gauges = |name, help| {
         let family = Family::<TargetLabels, Gauge>::default();
@@ -274,10 +299,17 @@ fn target_metrics(registry: &mut Registry, targets: &[String]) -> Vec<TargetMetr
                     })
                 }),
                 duration: durations.get_or_create_owned(&labels),
+                lateness: lateness.get_or_create_owned(&labels),
                 queued: queued.get_or_create_owned(&labels),
                 queued_bytes: queued_bytes.get_or_create_owned(&labels),
                 connections: connections.get_or_create_owned(&labels),
                 breaker_open: breaker_open.get_or_create_owned(&labels),
+                breaker: BreakerState::ALL.map(|state| {
+                    breakers.get_or_create_owned(&BreakerLabels {
+                        target: target.clone(),
+                        state: state.name(),
+                    })
+                }),
                 resolved: resolved.get_or_create_owned(&labels),
                 paused: paused.get_or_create_owned(&labels),
             }
@@ -297,6 +329,7 @@ pub fn openmetrics(registry: &Registry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn accounts_become_counters() {
@@ -307,7 +340,15 @@ mod tests {
         metrics.publish(&account);
         account.add(Counter::Packets, 1);
         metrics.publish(&account);
-        metrics.targets()[0].replayed(ReplayOutcome::Answered(204), Some(Duration::from_millis(2)));
+        let timings = Timings {
+            lateness: Duration::from_micros(300),
+            writing: Duration::ZERO,
+            first_byte: Duration::from_millis(1),
+            total: Duration::from_millis(2),
+            reused: false,
+            round_trip: None,
+        };
+        metrics.targets()[0].replayed(ReplayOutcome::Answered(204), Some(&timings));
         metrics.targets()[0].replayed(ReplayOutcome::Failed, None);
         let text = openmetrics(&registry);
         let helps = text.lines().filter(|line| line.starts_with("# HELP "));
@@ -322,6 +363,8 @@ mod tests {
             "shadowtap_replays_total{target=\"http://v2\",outcome=\"skipped\"} 0",
             "shadowtap_replay_answers_total{target=\"http://v2\",class=\"2xx\"} 1",
             "shadowtap_replay_duration_seconds_bucket{le=\"0.0025\",target=\"http://v2\"} 1",
+            "shadowtap_replay_lateness_seconds_bucket{le=\"0.0005\",target=\"http://v2\"} 1",
+            "shadowtap_target_breaker{target=\"http://v2\",state=\"half_open\"} 0",
             concat!(
                 "shadowtap_build_info{version=\"",
                 env!("CARGO_PKG_VERSION"),

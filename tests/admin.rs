@@ -136,6 +136,9 @@ fn metrics_health_and_a_clean_stop() {
         "shadowtap_dropped_total{stage=\"replay\",reason=\"queue_full\"} 0".to_owned(),
         format!("shadowtap_target_resolved{{target=\"{to}\"}} 1"),
         format!("shadowtap_target_breaker_open{{target=\"{to}\"}} 0"),
+        format!("shadowtap_target_breaker{{target=\"{to}\",state=\"closed\"}} 1"),
+        format!("shadowtap_target_breaker{{target=\"{to}\",state=\"open\"}} 0"),
+        format!("shadowtap_replay_lateness_seconds_count{{target=\"{to}\"}} 1"),
         "# EOF".to_owned(),
     ] {
         assert!(

@@ -412,15 +412,15 @@ pub(super) fn start_engines(
 }
 
 fn count(metrics: &TargetMetrics, replay: &Replay) {
-    let (outcome, took) = match &replay.outcome {
+    let (outcome, timings) = match &replay.outcome {
         Outcome::Answered(answer) => (
             ReplayOutcome::Answered(answer.response.head.status()),
-            Some(answer.timings.total),
+            Some(&answer.timings),
         ),
         Outcome::Failed(_) => (ReplayOutcome::Failed, None),
         Outcome::Skipped(_) => (ReplayOutcome::Skipped, None),
     };
-    metrics.replayed(outcome, took);
+    metrics.replayed(outcome, timings);
 }
 
 /// The ways to all of them. Without `expects`, somebody else says which requests are awaited.

@@ -16,6 +16,9 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
     /// The stable name that logs and metrics use.
     #[must_use]
     pub const fn name(self) -> &'static str {
