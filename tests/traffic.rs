@@ -78,7 +78,7 @@ const PATIENT: [&str; 6] = [
     "60s",
     "--first-byte-timeout",
     "60s",
-    "--target-connections",
+    "--max-connections",
     "16",
 ];
 

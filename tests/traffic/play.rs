@@ -30,7 +30,7 @@ fn play(more: &[&str]) -> (Vec<usize>, String) {
         &files[1],
         "--to",
         &target,
-        "--target-connections",
+        "--max-connections",
         "1",
     ];
     let output = run(&[&plain[..], more].concat());

@@ -136,14 +136,14 @@ pub struct TapFlags {
     )]
     memory_limit: Option<Size>,
 
-    /// How many connections are followed at a time.
+    /// How many captured connections are followed at a time.
     #[arg(
         long,
         value_name = "N",
         default_value_t = NonZeroUsize::new(Limits::default().connections).unwrap_or(NonZeroUsize::MIN),
-        env = "SHADOWTAP_MAX_CONNECTIONS"
+        env = "SHADOWTAP_MAX_FOLLOWED"
     )]
-    max_connections: NonZeroUsize,
+    max_followed: NonZeroUsize,
 
     /// UDP ports that carry VXLAN.
     #[arg(
@@ -204,7 +204,7 @@ impl TapFlags {
                     ..MessageLimits::default()
                 },
                 memory,
-                connections: self.max_connections.get(),
+                connections: self.max_followed.get(),
                 ..Limits::default()
             },
             decoder: DecoderConfig {

@@ -99,14 +99,15 @@ pub struct ReplayFlags {
     #[arg(long, value_name = "BYTES/s", env = "SHADOWTAP_MAX_BANDWIDTH")]
     max_bandwidth: Option<Bandwidth>,
 
-    /// So many connections to a target at most.
+    /// So many connections to a target at most: one for each captured connection, beyond that they share.
     #[arg(
         long,
+        alias = "target-connections",
         value_name = "N",
         default_value = "256",
-        env = "SHADOWTAP_TARGET_CONNECTIONS"
+        env = "SHADOWTAP_MAX_CONNECTIONS"
     )]
-    target_connections: NonZeroUsize,
+    max_connections: NonZeroUsize,
 
     /// How long a target may take to accept a connection.
     #[arg(
@@ -241,7 +242,7 @@ impl ReplayFlags {
                 marker: self.marker.0.clone(),
                 replay_ambiguous: self.replay_ambiguous,
                 max_body: bytes(self.max_body),
-                max_connections: self.target_connections,
+                max_connections: self.max_connections,
                 deadlines: Deadlines {
                     connect: self.connect_timeout,
                     first_byte: self.first_byte_timeout,
