@@ -20,7 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::pending::Pending;
 use crate::account::{Account, Counter, Reason};
@@ -87,13 +87,16 @@ impl<T> Clone for Inlet<T> {
 
 /// What the middleware returns, in that order.
 pub struct Outlet<T> {
-    returned: mpsc::Receiver<Returned<T>>,
+    returned: mpsc::Receiver<Waiting<T>>,
 }
+
+/// What came back and was not taken yet, and its share of the room for that.
+type Waiting<T> = (Returned<T>, OwnedSemaphorePermit);
 
 impl<T> Outlet<T> {
     /// The next one; `None` once the middleware has ended for good. Not for threads of an async runtime.
     pub fn take(&mut self) -> Option<Returned<T>> {
-        self.returned.blocking_recv()
+        self.returned.blocking_recv().map(|(returned, _)| returned)
     }
 }
 
@@ -112,6 +115,8 @@ struct Shared<T> {
     room: Condvar,
     /// There is something in the queue, or it is closed.
     filled: Notify,
+    /// For what was returned and not taken yet, in KiB.
+    room_returned: Arc<Semaphore>,
 }
 
 struct State<T> {
@@ -178,6 +183,7 @@ impl<T: Send + 'static> Middleware<T> {
             }),
             room: Condvar::new(),
             filled: Notify::new(),
+            room_returned: Arc::new(Semaphore::new(MOST_RETURNED_KIB as usize)),
         });
         let (sink, returned) = mpsc::channel(MOST_RETURNED);
         let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -441,10 +447,11 @@ pub enum StartError {
 const MOST_QUEUED: usize = 10_000;
 
 /// Their bytes.
-const MOST_QUEUED_BYTES: usize = 32 << 20;
+const MOST_QUEUED_BYTES: usize = 16 << 20;
 
-/// Messages that came back and were not taken yet.
+/// Messages that came back and were not taken yet, and their KiB.
 const MOST_RETURNED: usize = 256;
+const MOST_RETURNED_KIB: u32 = 8 << 10;
 
 /// About what a waiting message takes beside its payload.
 const BOOKKEEPING: usize = 256;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -10,8 +11,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Command, FIRST_PAUSE, LONGEST_PAUSE, LOOK_EVERY, Patience, Phase, QUIET, Returned, Shared,
-    StartError,
+    Command, FIRST_PAUSE, LONGEST_PAUSE, LOOK_EVERY, MOST_RETURNED_KIB, Patience, Phase, QUIET,
+    Returned, Shared, StartError, Waiting,
 };
 use crate::account::{Counter, Reason};
 
@@ -33,7 +34,7 @@ pub(super) async fn supervise<T>(
     shared: &Shared<T>,
     command: &Command,
     tell: &std::sync::mpsc::SyncSender<Result<(), StartError>>,
-    sink: &Sender<Returned<T>>,
+    sink: &Sender<Waiting<T>>,
 ) {
     let first = spawn(command).map_err(|source| StartError::Command {
         command: command.clone(),
@@ -116,7 +117,7 @@ enum End {
 }
 
 /// Feeds and reads one child to its end.
-async fn run<T>(shared: &Shared<T>, mut child: Child, sink: &Sender<Returned<T>>) -> End {
+async fn run<T>(shared: &Shared<T>, mut child: Child, sink: &Sender<Waiting<T>>) -> End {
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return End::Died("it has no standard input and output".to_owned());
     };
@@ -196,7 +197,7 @@ async fn feed<T>(shared: &Shared<T>, stdin: ChildStdin) -> String {
 }
 
 /// Reads what it returns until it closes its standard output.
-async fn read<T>(shared: &Shared<T>, stdout: ChildStdout, sink: &Sender<Returned<T>>) {
+async fn read<T>(shared: &Shared<T>, stdout: ChildStdout, sink: &Sender<Waiting<T>>) {
     let mut stdout = BufReader::with_capacity(64 << 10, stdout);
     let mut line = Vec::new();
     let mut is_too_long = false;
@@ -223,16 +224,32 @@ async fn read<T>(shared: &Shared<T>, stdout: ChildStdout, sink: &Sender<Returned
             state.account.drop(Reason::MiddlewareMalformed);
         } else if let Some(returned) = shared.returned(&line) {
             shared.lock().is_held_up = true;
-            let sent = sink.send(returned).await;
+            let sent = hand_over(shared, returned, sink).await;
             let mut state = shared.lock();
             state.is_held_up = false;
             state.stirred = Instant::now();
             drop(state);
-            if sent.is_err() {
+            if !sent {
                 return;
             }
         }
         line.clear();
+        line.shrink_to(LINE_KEPT);
+    }
+}
+
+/// Waits for room and hands a message over; `false` when nobody takes any more.
+async fn hand_over<T>(
+    shared: &Shared<T>,
+    returned: Returned<T>,
+    sink: &Sender<Waiting<T>>,
+) -> bool {
+    let kib = u32::try_from(returned.record.payload.len() >> 10).unwrap_or(u32::MAX);
+    let room = Arc::clone(&shared.room_returned);
+    let room = room.acquire_many_owned(kib.saturating_add(1).min(MOST_RETURNED_KIB));
+    match room.await {
+        Ok(room) => sink.send((returned, room)).await.is_ok(),
+        Err(_) => false,
     }
 }
 
@@ -252,6 +269,9 @@ async fn overdue<T>(shared: &Shared<T>) {
 
 /// Two digits for each byte of the longest record, and its header.
 const LONGEST_LINE: usize = 134 << 20;
+
+/// A line that was longer does not keep its memory.
+const LINE_KEPT: usize = 1 << 20;
 
 /// Whoever waits for it is told when it has ended so often without a word.
 const MOST_IN_VAIN: u32 = 5;
