@@ -45,6 +45,7 @@ use tokio::sync::mpsc;
 
 pub use breaker::{BreakerConfig, BreakerState};
 pub use budget::WhenFull;
+pub(crate) use budget::{Budget, Permit};
 pub use config::{
     ConfigError, Deadlines, HostPolicy, HostText, Pipelining, ReplayConfig, Tls, TracePolicy,
 };

@@ -1,5 +1,38 @@
 //! `shadowtap gor`: the black-box cases of GoReplay, and what its documentation promises where the program does not keep it.
+//!
+//! | case | what | test |
+//! |---|---|---|
+//! | 1 | two exchanges, four records, two ids | `captures::two_exchanges_of_one_connection_have_their_own_ids` |
+//! | 2, 3 | messages in several segments, in any order | `captures::messages_in_several_segments_in_any_order` |
+//! | 4 | the binary protocol (refused) | `captures::the_binary_protocol_is_refused` |
+//! | 5 | live, IPv4, IPv6, answers, the client's address | `live::the_classic_sidecar_works`, `…_over_ipv6`, `captures::the_clients_address_is_set` |
+//! | 6 | live, a chunked upload reaches the target | `live::the_classic_sidecar_works` |
+//! | 7 | what is a request line or a status line | `captures::first_lines_tell_requests_and_answers` |
+//! | 8 | where chunks end | `captures::chunks_end_where_they_say`, `…::chunks_are_followed` |
+//! | 9 | what is complete | `captures::what_is_complete_is_known` |
+//! | 10 | captures with their truth | `captures::captures_with_a_truth_give_their_requests` |
+//! | 11 | a capture file ends, two runs are the same | `captures::a_capture_file_ends_and_gives_the_same_each_time` |
+//! | 12, 13, 14, 17, 20 | filters and limiters | `sending::filters_choose`, `…::a_quarter_by_the_hash_is_seventy_eight` |
+//! | 15, 16, 18, 19, 22 | rewrites, the lookup of fields | `sending::rewrites_change` |
+//! | 21 | a filtered request's answer goes with it | `sending::the_answer_to_a_filtered_request_goes_with_it` |
+//! | 23 | prettify | `sending::prettify_takes_framing_and_compression_off` |
+//! | 24, 25 | to the byte, written and read back | `files::what_is_written_reads_back_to_the_byte` |
+//! | 26 | files of a pattern, merged | `files::files_of_a_pattern_are_merged_by_time` |
+//! | 27 | pauses and speeds | `files::pauses_are_divided_and_cut` |
+//! | 28 | loops, packed files | `files::a_loop_begins_again` |
+//! | 29 | names | `files::chunks_are_numbered_and_bounded`, `…::a_name_may_be_the_requests`, `goreplay::names` |
+//! | 30 | chunks | `files::chunks_are_numbered_and_bounded` |
+//! | 31 | append, a torn record, the end | `files::appending_appends_and_a_torn_record_costs_itself_alone` |
+//! | 32 | sizes | `files::sizes_are_gos` |
+//! | 33 | dealing out | `streams::messages_are_dealt_out` |
+//! | 34 | limits | `streams::limits_hold_on_inputs_and_outputs` |
+//! | 35 | between instances, TLS, sticky | `streams::twenty_thousand_records_arrive_to_the_byte`, `…::records_arrive_over_tls`, `…::records_are_dealt_to_connections` |
+//! | 36 | what a target gets | `sending::a_target_gets_what_was_sent`, `…::a_base_path_does_not_swallow_the_path`, `…::connections_are_kept`, `…::any_certificate_is_taken_when_asked`, `…::answers_are_tracked_and_counted` |
+//! | 37 | what is too large | `streams::requests_are_received_over_http` |
+//! | 38 | middleware | `streams::an_echo_changes_nothing_and_what_it_keeps_is_gone`, `…::a_middleware_that_ends_early_hangs_nobody`, `…::a_middleware_maps_the_tokens_of_one_version_to_those_of_the_other` |
+//! | 39 | Kafka (refused) | `flags::kafka_is_refused_with_another_way` |
 
+mod bounds;
 mod captures;
 mod files;
 mod flags;

@@ -11,6 +11,7 @@ mod files;
 mod http;
 mod inputs;
 mod tcp;
+mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,7 +30,7 @@ use crate::goreplay::{Limiter, prettify};
 use crate::middleware::{Inlet, Middleware, Patience};
 use crate::progress::Screen;
 use crate::record::gor::Record;
-use crate::replay::EngineHandle;
+use crate::replay::{Budget, EngineHandle, Permit};
 use crate::report::TargetSummary;
 use crate::sandbox::{Needs, Sandbox};
 
@@ -37,6 +38,41 @@ use crate::sandbox::{Needs, Sandbox};
 struct Item {
     input: usize,
     record: Record,
+    /// Its share of the room for those that wait.
+    _room: Permit,
+}
+
+/// Where inputs put their messages.
+#[derive(Clone)]
+struct Inbox {
+    items: Sender<Item>,
+    room: Arc<Budget>,
+}
+
+impl Inbox {
+    /// Waits for room, and puts a message there; `false` when nobody takes any more.
+    fn put(&self, input: usize, record: Record) -> bool {
+        let Ok(room) = self.room.take(size(&record)) else {
+            return false;
+        };
+        let item = Item {
+            input,
+            record,
+            _room: room,
+        };
+        self.items.send(item).is_ok()
+    }
+}
+
+/// A target's answer, as a message.
+struct Tracked {
+    record: Record,
+    _room: Permit,
+}
+
+/// What a message that waits takes.
+fn size(record: &Record) -> usize {
+    record.payload.len() + record.id.len() + BOOKKEEPING
 }
 
 /// What the threads of a run have in common.
@@ -52,7 +88,8 @@ struct Common {
     /// What is counted away from the thread that counts.
     elsewhere: Mutex<Account>,
     /// Answers of targets that are messages.
-    tracked: Sender<Record>,
+    tracked: Sender<Tracked>,
+    room_tracked: Arc<Budget>,
 }
 
 impl Common {
@@ -86,7 +123,15 @@ impl Common {
 
     /// Takes a target's answer as a message, or counts that there is no room for it.
     fn track(&self, record: Record) {
-        if self.tracked.try_send(record).is_err() {
+        let room = self.room_tracked.try_take(size(&record), u32::MAX).ok();
+        let is_taken = room.is_some_and(|room| {
+            let tracked = Tracked {
+                record,
+                _room: room,
+            };
+            self.tracked.try_send(tracked).is_ok()
+        });
+        if !is_taken {
             self.count(|account| {
                 account.count(Counter::Messages);
                 account.drop(Reason::MessageQueueFull);
@@ -141,8 +186,14 @@ async fn run_until_stopped(
         engines: Mutex::default(),
         elsewhere: Mutex::default(),
         tracked: tracked_in,
+        room_tracked: Budget::new(MOST_TRACKED, MOST_TRACKED_BYTES),
     });
     let (items_in, items) = bounded(MOST_ITEMS);
+    let inbox = Inbox {
+        items: items_in,
+        room: Budget::new(MOST_ITEMS, MOST_ITEM_BYTES),
+    };
+    let room = Arc::clone(&inbox.room);
     // The right to capture goes with the first step: what is started later does not have it.
     let opened = inputs::open(&job)?;
     // Its files go by patterns that only time fills in.
@@ -164,14 +215,18 @@ async fn run_until_stopped(
             Middleware::<()>::start(command, patience)
         })
         .transpose()?;
-    let (running, mut stop) = inputs::start(opened, &items_in)?;
-    drop(items_in);
+    let (running, mut stop) = inputs::start(opened, &inbox)?;
+    drop(inbox);
     let intake = Intake::new(&job);
     let inlet = middleware.as_ref().map(|(_, inlet, _)| inlet.clone());
     let its = Arc::clone(&common);
     let emitting = thread::Builder::new()
         .name("emit".to_owned())
-        .spawn(move || emit(&items, &tracked, intake, delivery, middleware, &its))
+        .spawn(move || {
+            // However that ends, nobody waits for room that nobody makes.
+            let _closed = ClosedAtTheEnd(room);
+            emit(&items, &tracked, intake, delivery, middleware, &its)
+        })
         .context("starting a thread")?;
 
     let end = exit_after.map(|after| Instant::now() + after);
@@ -275,7 +330,7 @@ impl Intake {
         self.shape(item.record)
     }
 
-    fn take_tracked(&mut self, record: Record) -> Option<Record> {
+    fn take_tracked(&mut self, Tracked { record, .. }: Tracked) -> Option<Record> {
         self.account.count(Counter::Messages);
         self.shape(record)
     }
@@ -319,7 +374,7 @@ impl Way {
 
 fn emit(
     items: &Receiver<Item>,
-    tracked: &Receiver<Record>,
+    tracked: &Receiver<Tracked>,
     mut intake: Intake,
     delivery: Delivery,
     middleware: Option<(Middleware<()>, Inlet<()>, crate::middleware::Outlet<()>)>,
@@ -444,11 +499,25 @@ fn seed() -> u64 {
     super::now_minus(Duration::ZERO).as_nanos()
 }
 
-/// Messages from the inputs that may wait.
-const MOST_ITEMS: usize = 1024;
+/// Closes a budget when it is dropped.
+struct ClosedAtTheEnd(Arc<Budget>);
 
-/// Answers of targets that may wait.
+impl Drop for ClosedAtTheEnd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Messages from the inputs that may wait, and their bytes.
+const MOST_ITEMS: usize = 1024;
+const MOST_ITEM_BYTES: usize = 8 << 20;
+
+/// Answers of targets that may wait, and their bytes.
 const MOST_TRACKED: usize = 10_000;
+const MOST_TRACKED_BYTES: usize = 8 << 20;
+
+/// About what a waiting message takes beside its bytes.
+const BOOKKEEPING: usize = 256;
 
 /// How often outputs are looked after when nothing comes.
 const TICK: Duration = Duration::from_millis(100);

@@ -13,10 +13,10 @@ use clap::Args;
 
 use self::arguments::Given;
 use self::flags::{FLAGS, Kind, Use};
+use super::options::Budgets;
 use super::values::listen_address;
 use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
 use crate::goreplay::{Limit, Modifier, Pair};
-use crate::http1::MessageLimits;
 use crate::middleware::Command;
 use crate::replay::{Deadlines, HostPolicy, ReplayConfig, Tls, WhenFull};
 use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
@@ -78,10 +78,19 @@ pub enum Input {
     Capture(PathBuf, Packets),
     /// Files in GoReplay's format.
     Files(Files),
-    /// Other instances.
-    Tcp(SocketAddr),
+    /// Other instances, and what we prove ourselves with where they speak TLS.
+    Tcp(SocketAddr, Option<Identity>),
     /// Anybody who sends HTTP requests.
     Http(SocketAddr),
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The certificate, and those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How packets become messages.
@@ -166,6 +175,15 @@ pub struct TcpOutput {
     pub sticky: bool,
     /// Whether its queue is printed.
     pub stats: bool,
+    /// TLS, if that is spoken.
+    pub tls: Option<TcpTls>,
+}
+
+/// TLS to another instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TcpTls {
+    /// Whether any certificate will do.
+    pub skip_verify: bool,
 }
 
 /// How messages are dealt out.
@@ -196,23 +214,37 @@ pub fn parse(arguments: &[String]) -> Result<Asked, String> {
     let Some(given) = Given::parse(arguments)? else {
         return Ok(Asked::Help);
     };
+    let budgets = Budgets::of_environment()?;
     let mut inputs = raw_inputs(&given)?;
+    share_memory(&mut inputs, most_bytes(&given), budgets);
     inputs.extend(file_inputs(&given)?);
-    for (name, input) in [
-        ("input-tcp", Input::Tcp as fn(SocketAddr) -> Input),
-        ("input-http", Input::Http),
-    ] {
+    let identity = identity(&given)?;
+    for name in ["input-tcp", "input-http"] {
         for text in given.all(name) {
             let (address, limit) = split_limit(name, text)?;
             let address = listen_address(address).map_err(|wrong| format!("--{name}: {wrong}"))?;
-            inputs.push((input(address), limit));
+            let input = match name {
+                "input-tcp" => Input::Tcp(address, identity.clone()),
+                _ => Input::Http(address),
+            };
+            inputs.push((input, limit));
         }
     }
     let dry_run = given.is_on("input-file-dry-run");
     let is_live = inputs
         .iter()
         .any(|(input, _)| !matches!(input, Input::Capture(..) | Input::Files(_)));
-    let outputs = outputs(&given, is_live)?;
+    let mut outputs = outputs(&given, is_live)?;
+    let targets = outputs
+        .iter()
+        .filter(|(output, _)| matches!(output, Output::Http(_)))
+        .count();
+    for (output, _) in &mut outputs {
+        if let Output::Http(http) = output {
+            http.config.queue_bytes = budgets.requests / targets.max(1);
+            http.config.answer_bytes = budgets.answers / targets.max(1);
+        }
+    }
     if inputs.is_empty() {
         return Err(
             "there is no input; give --input-raw, --input-file, --input-tcp or --input-http"
@@ -261,6 +293,36 @@ pub fn parse(arguments: &[String]) -> Result<Asked, String> {
         Box::new(job),
         given.count("verbose").unwrap_or(0),
     ))
+}
+
+/// What `--input-tcp` proves itself with, if it is to speak TLS.
+fn identity(given: &Given) -> Result<Option<Identity>, String> {
+    if !given.is_on("input-tcp-secure") {
+        return Ok(None);
+    }
+    let file = |name: &str| match given.last(name).filter(|it| !it.is_empty()) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(format!("--input-tcp-secure needs --{name} as well")),
+    };
+    Ok(Some(Identity {
+        certificate: file("input-tcp-certificate")?,
+        key: file("input-tcp-certificate-key")?,
+    }))
+}
+
+/// Gives each capture its share of the memory, and twice what the largest message takes at least: a buffer that grows is
+/// there twice for a moment.
+fn share_memory(inputs: &mut [(Input, Option<Limit>)], most_bytes: usize, budgets: Budgets) {
+    let share = budgets.connections / inputs.len().max(1);
+    let memory = share.max(most_bytes.saturating_mul(2));
+    for (input, _) in inputs {
+        let (Input::Live(_, packets) | Input::Capture(_, packets)) = input else {
+            continue;
+        };
+        let limits = &mut packets.tap.limits;
+        limits.memory = memory;
+        limits.message.body = memory / 2;
+    }
 }
 
 fn most_bytes(given: &Given) -> usize {
@@ -315,13 +377,7 @@ fn raw_inputs(given: &Given) -> Result<Vec<(Input, Option<Limit>)>, String> {
                 ends: raw.ends.clone(),
                 ..Watch::default()
             },
-            limits: Limits {
-                message: MessageLimits {
-                    body: most_bytes(given).max(MessageLimits::default().body),
-                    ..MessageLimits::default()
-                },
-                ..Limits::default()
-            },
+            limits: Limits::default(),
             decoder: DecoderConfig::default(),
         };
         if let Some(port) = given.count("input-raw-vxlan-port") {
@@ -560,6 +616,9 @@ fn outputs(given: &Given, is_live: bool) -> Result<Vec<(Output, Option<Limit>)>,
             workers: usize::try_from(workers).unwrap_or(1),
             sticky: given.is_on("output-tcp-sticky"),
             stats: given.is_on("stats") && given.is_on("output-tcp-stats"),
+            tls: given.is_on("output-tcp-secure").then(|| TcpTls {
+                skip_verify: given.is_on("output-tcp-skip-verify"),
+            }),
         };
         outputs.push((Output::Tcp(tcp), limit));
     }

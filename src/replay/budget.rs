@@ -1,4 +1,4 @@
-//! The bound on what waits for a target, in requests and in bytes.
+//! A bound on what waits, in items and in bytes: for a target, and between the stages of `gor`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,11 +12,11 @@ pub enum WhenFull {
     DropNewest,
 }
 
-/// How much may wait for a target or be under way to it.
+/// How much may wait: for a target, or under way to it.
 ///
 /// Invariant: `items` and `bytes` are the sums over all permits that exist.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     max_items: usize,
     max_bytes: usize,
     state: Mutex<State>,
@@ -36,26 +36,26 @@ struct State {
     waiting: usize,
 }
 
-/// A request's share of the budget, given back when dropped.
+/// An item's share of the budget, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 /// Why there is no permit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// No room.
     Full,
     /// Hardly any room: who asks is one of those that make way for the others.
     Crowded,
-    /// The engine is stopping.
+    /// Nothing more is let in.
     Closed,
 }
 
 impl Budget {
-    pub(super) fn new(max_items: usize, max_bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(max_items: usize, max_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             max_items: max_items.max(1),
             max_bytes,
@@ -66,8 +66,9 @@ impl Budget {
     }
 
     /// A permit for one request of `bytes` bytes, if there is room. While the last quarter of the room is filled, those with
-    /// low numbers are refused, the more the fuller it is, so that who asks with the same number again gets the same answer.
-    pub(super) fn try_take(self: &Arc<Self>, bytes: usize, number: u32) -> Result<Permit, Refusal> {
+    /// low numbers are refused, the more the fuller it is, so that who asks with the same number again gets the same answer;
+    /// `u32::MAX` never is.
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: usize, number: u32) -> Result<Permit, Refusal> {
         let mut state = self.lock();
         if state.closed {
             return Err(Refusal::Closed);
@@ -88,7 +89,7 @@ impl Budget {
 
     /// A permit for one request of `bytes` bytes, waiting for room. One that is larger than the whole budget waits
     /// until it is alone. Who had to wait is woken once a good part of the budget is free, not for every permit.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
         let mut state = self.lock();
         let mut has_waited = false;
         while !state.closed && state.items > 0 {
@@ -115,7 +116,7 @@ impl Budget {
     }
 
     /// Waits until `due`; returns early, with `false`, when the budget is closed.
-    pub(super) fn wait_until(&self, due: Instant) -> bool {
+    pub(crate) fn wait_until(&self, due: Instant) -> bool {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -134,14 +135,14 @@ impl Budget {
     }
 
     /// Lets nothing more in, and wakes those that wait.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
         self.closed.notify_all();
     }
 
     /// How many requests, and how many bytes of them, hold permits.
-    pub(super) fn used(&self) -> (usize, usize) {
+    pub(crate) fn used(&self) -> (usize, usize) {
         let state = self.lock();
         (state.items, state.bytes)
     }

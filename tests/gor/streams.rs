@@ -82,10 +82,9 @@ fn messages_are_dealt_out() {
     assert_eq!(first + second, 1000);
     let same = "00010050 0a010203".replace(' ', "");
     let session: String = (0..100)
-        .map(|it| record(1, &format!("{same}{it:08x}"), it, &get("/")))
+        .map(|it| record(1, &format!("{same}{:08x}", it * 0x1_0001), it, &get("/")))
         .collect();
     fs::write(&input, session).expect("written");
-    // The first 20 digits are the same for the first 16 of each 65,536.
     let both = counts(&["--split-output", "--recognize-tcp-sessions"]);
     assert!(both.contains(&100), "{both:?}");
 }
@@ -183,6 +182,137 @@ impl Running {
     }
 }
 
+/// Case 35 with TLS: from anybody where that is asked for, and otherwise only from whom the system trusts.
+#[test]
+fn records_arrive_over_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    let certificate = file(&folder, "cert.pem", &certified.cert.pem());
+    let key = file(&folder, "key.pem", &certified.signing_key.serialize_pem());
+    let text = requests(100, 0);
+    let input = file(&folder, "in.gor", &text);
+    let out = path(&folder, "out.gor");
+    let (receiver, address) = Running::listening(
+        "--input-tcp",
+        &[
+            "--input-tcp-secure",
+            "--input-tcp-certificate",
+            &certificate,
+            "--input-tcp-certificate-key",
+            &key,
+            "--output-file",
+            &out,
+            "--output-file-append",
+        ],
+    );
+    let port = address.rsplit_once(':').expect("a port").1;
+    let to = format!("localhost:{port}");
+    let flags = [
+        "--input-file",
+        &input,
+        "--output-tcp",
+        &to,
+        "--output-tcp-secure",
+    ];
+    // Nobody vouches for it: nothing is sent.
+    let stranger = gor(&[&flags[..], &["--exit-after", "1s"]].concat())
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert_eq!(dropped(&said, "write_failed"), 100, "{said}");
+    assert!(said.contains("TLS"), "{said}");
+    run_well(&[&flags[..], &["--output-tcp-skip-verify"]].concat());
+    receiver.wait_for(&out, text.len() as u64);
+    // And from somebody whom the system trusts.
+    let trusting = gor(&flags)
+        .env("SSL_CERT_FILE", &certificate)
+        .output()
+        .expect("started");
+    let said = String::from_utf8_lossy(&trusting.stderr).into_owned();
+    assert_eq!(trusting.status.code(), Some(0), "{said}");
+    receiver.wait_for(&out, 2 * text.len() as u64);
+    receiver.stop();
+    assert_eq!(records_of(&out).len(), 200);
+    for (flags, words) in [
+        (
+            &[
+                "--input-tcp",
+                "127.0.0.1:0",
+                "--input-tcp-secure",
+                "--output-null",
+            ][..],
+            "needs --input-tcp-certificate",
+        ),
+        (
+            &[
+                "--input-tcp",
+                "127.0.0.1:0",
+                "--input-tcp-secure",
+                "--input-tcp-certificate",
+                &input,
+                "--input-tcp-certificate-key",
+                &key,
+                "--output-null",
+            ],
+            "there is no certificate in it",
+        ),
+    ] {
+        let output = run(flags);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(words), "{said}");
+    }
+}
+
+/// Case 35: who gets which record.
+#[test]
+fn records_are_dealt_to_connections() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text: String = (0..400)
+        .map(|it| record(1, &format!("id{}", it % 20), 0, &get(&format!("/{it}"))))
+        .collect();
+    let input = file(&folder, "in.gor", &text);
+    let received = |sticky: &str| -> Vec<Vec<Record>> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let readers = std::thread::spawn(move || -> Vec<_> {
+            (0..4)
+                .map(|_| {
+                    let (mut stream, _) = listener.accept().expect("a stream");
+                    std::thread::spawn(move || {
+                        let mut bytes = Vec::new();
+                        std::io::Read::read_to_end(&mut stream, &mut bytes).expect("read");
+                        records(&bytes)
+                    })
+                })
+                .collect()
+        });
+        run_well(&[
+            "--input-file",
+            &input,
+            "--output-tcp",
+            &address,
+            "--output-tcp-workers",
+            "4",
+            sticky,
+        ]);
+        let readers = readers.join().expect("no panic");
+        readers
+            .into_iter()
+            .map(|reader| reader.join().expect("no panic"))
+            .collect()
+    };
+    for got in received("--output-tcp-sticky=false") {
+        assert_eq!(got.len(), 100);
+    }
+    let sticky = received("--output-tcp-sticky");
+    assert_eq!(sticky.iter().map(Vec::len).sum::<usize>(), 400);
+    for id in 0..20 {
+        let id = format!("id{id}");
+        let has = |got: &&Vec<Record>| got.iter().any(|it| it.id == id);
+        assert_eq!(sticky.iter().filter(has).count(), 1, "{id}");
+    }
+}
+
 /// The input over HTTP, and case 37: what is too large is counted and not cut.
 #[test]
 fn requests_are_received_over_http() {
@@ -244,4 +374,65 @@ fn an_echo_changes_nothing_and_what_it_keeps_is_gone() {
         &plain[0].payload[..],
         b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok"
     );
+}
+
+/// Case 38: one that ends early hangs nobody.
+#[test]
+fn a_middleware_that_ends_early_hangs_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = file(&folder, "in.gor", &requests(5, 0));
+    let output = run(&[
+        "--input-file",
+        &input,
+        "--output-stdout",
+        "--middleware",
+        "head -n 1",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let passed = records(&output.stdout).len();
+    // Each that is started takes one, and what was inside then is lost; all is counted.
+    let lost = dropped(&said, "middleware_died") + dropped(&said, "middleware_down");
+    let filtered = dropped(&said, "middleware_filtered");
+    assert!(passed >= 1, "{said}");
+    assert_eq!(passed + lost + filtered, 5, "{said}");
+}
+
+/// Case 38, the example with tokens: version 1 gave one, version 2 another, and later requests get the latter.
+#[test]
+fn a_middleware_maps_the_tokens_of_one_version_to_those_of_the_other() {
+    let Some(libraries) = crate::support::peers::middleware_libraries() else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nA";
+    let input = file(
+        &folder,
+        "in.gor",
+        &[
+            record(1, "aa", 0, &get("/token")),
+            record(2, "aa", 100, answer),
+            // Long after version 2 has given its own.
+            record(1, "bb", 3000, &get("/use?token=A")),
+        ]
+        .concat(),
+    );
+    let target = crate::support::target::Target::answering(|_| {
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nB".to_owned()
+    });
+    let middleware = format!(
+        "env PYTHONPATH={} python3 {} {}",
+        libraries.join("python").display(),
+        crate::support::run::in_root("tests/middleware/tokens.py").display(),
+        path(&folder, "log")
+    );
+    let said = run_well(&[
+        "--input-file",
+        &input,
+        "--output-http",
+        &target.url(),
+        "--output-http-track-response",
+        "--middleware",
+        &middleware,
+    ]);
+    assert_eq!(target.lines(), ["GET /token", "GET /use?token=B"], "{said}");
 }

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use super::files::FileWriter;
 use super::http::HttpSender;
 use super::tcp::TcpSender;
-use super::{Common, Done, Intake, seed};
+use super::{Common, Done, Intake, Tracked, seed};
 use crate::account::{Account, Counter, Reason};
 use crate::cli::gor::{Job, Output, Split};
 use crate::goreplay::{Limiter, Modifier, Verdict, fnv1a_32};
@@ -185,7 +185,7 @@ impl Delivery {
     }
 
     /// Ends every output; the targets first, since their last answers go to the others.
-    pub(super) fn finish(mut self, tracked: &Receiver<Record>, intake: &mut Intake) -> Done {
+    pub(super) fn finish(mut self, tracked: &Receiver<Tracked>, intake: &mut Intake) -> Done {
         let mut targets = Vec::new();
         let mut others = Vec::new();
         for outlet in std::mem::take(&mut self.outputs) {

@@ -19,7 +19,7 @@ use crate::goreplay::set_host;
 use crate::http1::{Body, RequestHead};
 use crate::record::gor::{Record, connection_of};
 use crate::replay::{
-    Engine, EngineHandle, Feeder, HostPolicy, Outcome, Replay, ReplayConfig, Target,
+    Budget, Engine, EngineHandle, Feeder, HostPolicy, Outcome, Permit, Replay, ReplayConfig, Target,
 };
 use crate::report::TargetSummary;
 
@@ -37,6 +37,7 @@ struct Tracking {
     sent: Mutex<AHashMap<ExchangeId, Sent>>,
     /// Taken away when nothing more is to be followed.
     follow: Mutex<Option<Sender<Follow>>>,
+    room_to_follow: Arc<Budget>,
 }
 
 /// A redirect that is to be followed.
@@ -45,6 +46,7 @@ struct Follow {
     status: u16,
     location: String,
     sent: Sent,
+    _room: Permit,
 }
 
 pub(super) struct HttpSender {
@@ -72,6 +74,7 @@ impl HttpSender {
             most_redirects: config.redirects,
             sent: Mutex::default(),
             follow: Mutex::new(follow),
+            room_to_follow: Budget::new(MOST_TO_FOLLOW, MOST_TO_FOLLOW_BYTES),
         });
         let engine = engine(config.config.clone(), &tracking)
             .with_context(|| format!("--output-http {name}"))?;
@@ -210,16 +213,23 @@ impl Tracking {
                 && is_redirect
                 && sent.redirects < self.most_redirects
             {
-                let redirect = Follow {
-                    request: Arc::clone(&replay.request),
-                    status: head.status(),
-                    location: location.to_owned(),
-                    sent,
-                };
+                let bytes = replay.request.head.bytes().len() + replay.request.body.wire.len();
+                let redirect = self
+                    .room_to_follow
+                    .try_take(bytes, u32::MAX)
+                    .map(|room| Follow {
+                        request: Arc::clone(&replay.request),
+                        status: head.status(),
+                        location: location.to_owned(),
+                        sent,
+                        _room: room,
+                    });
                 // The one that it leads to is under way before this one is settled.
-                let is_followed = lock(&self.follow)
-                    .as_ref()
-                    .is_some_and(|follow| follow.try_send(redirect).is_ok());
+                let is_followed = redirect.is_ok_and(|redirect| {
+                    lock(&self.follow)
+                        .as_ref()
+                        .is_some_and(|follow| follow.try_send(redirect).is_ok())
+                });
                 if is_followed {
                     return;
                 }
@@ -466,8 +476,9 @@ impl Stats {
     }
 }
 
-/// Redirects that may wait to be followed.
+/// Redirects that may wait to be followed, and the bytes of their requests.
 const MOST_TO_FOLLOW: usize = 1000;
+const MOST_TO_FOLLOW_BYTES: usize = 8 << 20;
 
 /// Places that redirects may lead to.
 const MOST_PLACES: usize = 16;

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustls::ServerConfig;
 
-use super::Item;
+use super::{Inbox, tls};
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Readiness;
 use crate::app::input::Input as CaptureFiles;
 use crate::app::live::{self, Packets as WithPackets, WhenDropped, Worker};
 use crate::app::middleware::{Asked, id_of, request_record, response_record};
 use crate::app::{Finished, now_minus, say_what_is_captured};
-use crate::capture::live::{Live, local_addresses};
+use crate::capture::live::{Live, LiveError, local_addresses};
 use crate::cli::gor::{Files, Input, Job, Packets};
 use crate::exchange::{Endpoints, Event, ExchangeId};
 use crate::http1::framing::{self, Length};
@@ -40,9 +41,9 @@ enum Other {
 }
 
 /// What is received.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Speaks {
-    Gor,
+    Gor(Option<Arc<ServerConfig>>),
     Http,
 }
 
@@ -74,7 +75,7 @@ pub(super) fn open(job: &Job) -> anyhow::Result<Opened> {
     for (index, (input, _)) in job.inputs.iter().enumerate() {
         let other = match input {
             Input::Live(config, packets) => {
-                let live = Live::open(config)?;
+                let live = Live::open(config).map_err(in_gors_words)?;
                 say_what_is_captured(config, &live);
                 opened.live.push((index, live, packets.clone()));
                 continue;
@@ -84,7 +85,13 @@ pub(super) fn open(job: &Job) -> anyhow::Result<Opened> {
                 Other::Capture(Box::new(files), packets.clone())
             }
             Input::Files(files) => Other::Files(files.clone(), matching(&files.pattern)?),
-            Input::Tcp(address) => Other::Listening(listen("--input-tcp", *address)?, Speaks::Gor),
+            Input::Tcp(address, identity) => {
+                let tls = identity
+                    .as_ref()
+                    .map(|it| tls::server(&it.certificate, &it.key))
+                    .transpose()?;
+                Other::Listening(listen("--input-tcp", *address)?, Speaks::Gor(tls))
+            }
             Input::Http(address) => {
                 Other::Listening(listen("--input-http", *address)?, Speaks::Http)
             }
@@ -97,6 +104,22 @@ pub(super) fn open(job: &Job) -> anyhow::Result<Opened> {
             .push((index, last.without_capabilities(), packets));
     }
     Ok(opened)
+}
+
+/// The error with the flag that is meant here in the place of our own.
+fn in_gors_words(error: LiveError) -> anyhow::Error {
+    let (ours, meant) = match &error {
+        LiveError::UnknownInterface { .. } | LiveError::InterfaceDown { .. } => {
+            ("--interface:", "--input-raw:")
+        }
+        LiveError::Buffer { .. } => ("--buffer:", "--input-raw-buffer-size:"),
+        LiveError::Filter { .. } => ("--filter:", "--input-raw-bpf-filter:"),
+        _ => return error.into(),
+    };
+    match error.to_string().strip_prefix(ours) {
+        Some(what) => anyhow!("{meant}{what}"),
+        None => error.into(),
+    }
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -125,7 +148,7 @@ fn matching(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Starts a thread for each input.
-pub(super) fn start(opened: Opened, items: &Sender<Item>) -> anyhow::Result<(Running, StopInputs)> {
+pub(super) fn start(opened: Opened, items: &Inbox) -> anyhow::Result<(Running, StopInputs)> {
     let (open, stopped) = bounded(0);
     let mut running = Running {
         captures: Vec::new(),
@@ -156,7 +179,7 @@ pub(super) fn start(opened: Opened, items: &Sender<Item>) -> anyhow::Result<(Run
             for batch in batches {
                 for event in batch {
                     if let Some(record) = messages.of(event)
-                        && to.send(Item { input, record }).is_err()
+                        && !to.put(input, record)
                     {
                         return (Account::new(), Ok(()));
                     }
@@ -182,7 +205,7 @@ pub(super) fn start(opened: Opened, items: &Sender<Item>) -> anyhow::Result<(Run
             }
             Other::Listening(listener, speaks) => {
                 running.spawn("listen", move || {
-                    accept(&listener, speaks, input, &to, &stopped)
+                    accept(&listener, &speaks, input, &to, &stopped)
                 })?;
             }
         }
@@ -273,7 +296,7 @@ fn read_capture(
     mut files: CaptureFiles,
     packets: &Packets,
     input: usize,
-    to: &Sender<Item>,
+    to: &Inbox,
     stopped: &Receiver<()>,
 ) -> (Account, anyhow::Result<()>) {
     let mut messages = Messages::new(packets);
@@ -285,7 +308,7 @@ fn read_capture(
                     break;
                 }
                 if let Some(record) = messages.of(event)
-                    && to.send(Item { input, record }).is_err()
+                    && !to.put(input, record)
                 {
                     break;
                 }
@@ -301,12 +324,15 @@ fn read_capture(
 struct Merged {
     files: Vec<Source>,
     depth: usize,
+    /// So many bytes of each file are put in order at most.
+    most_bytes: usize,
 }
 
 struct Source {
     path: PathBuf,
     records: Option<Records<Box<dyn Read + Send>>>,
     ahead: BinaryHeap<Ahead>,
+    ahead_bytes: usize,
     taken: u64,
 }
 
@@ -335,25 +361,33 @@ impl Merged {
         for path in paths {
             let recording = Recording::open(path)?;
             if recording.format() != Format::Gor {
-                bail!(
-                    "--input-file {}: this is not GoReplay's format but {}; 'shadowtap replay' reads that",
-                    path.display(),
-                    recording.format()
-                );
+                let path = path.display();
+                let way = match recording.format() {
+                    Format::Pcap | Format::PcapNg => format!("--input-raw {path}:PORT reads that"),
+                    _ => "'shadowtap replay' reads that".to_owned(),
+                };
+                let format = recording.format();
+                bail!("--input-file {path}: this is not GoReplay's format but {format}; {way}");
             }
             files.push(Source {
                 path: path.clone(),
                 records: Some(Records::new(recording.into_content()?)),
                 ahead: BinaryHeap::new(),
+                ahead_bytes: 0,
                 taken: 0,
             });
         }
-        Ok(Self { files, depth })
+        let most_bytes = MOST_AHEAD_BYTES / files.len().max(1);
+        Ok(Self {
+            files,
+            depth,
+            most_bytes,
+        })
     }
 
     fn next(&mut self, account: &mut Account) -> Option<Record> {
         for source in &mut self.files {
-            source.fill(self.depth, account);
+            source.fill(self.depth, self.most_bytes, account);
         }
         let earliest = self
             .files
@@ -364,18 +398,22 @@ impl Merged {
                 // The greatest is the earliest; an earlier file before a later one.
                 key(b).cmp(&key(a)).then(std::cmp::Ordering::Greater)
             })?;
-        earliest.ahead.pop().map(|it| it.record)
+        let record = earliest.ahead.pop()?.record;
+        earliest.ahead_bytes -= record.payload.len();
+        Some(record)
     }
 }
 
 impl Source {
-    fn fill(&mut self, depth: usize, account: &mut Account) {
+    fn fill(&mut self, depth: usize, most_bytes: usize, account: &mut Account) {
         while self.ahead.len() < depth
+            && (self.ahead.is_empty() || self.ahead_bytes < most_bytes)
             && let Some(records) = &mut self.records
         {
             match records.next_record() {
                 Some(Ok(record)) => {
                     self.taken += 1;
+                    self.ahead_bytes += record.payload.len();
                     self.ahead.push(Ahead {
                         key: std::cmp::Reverse((record.time, record.kind, self.taken)),
                         record,
@@ -396,7 +434,7 @@ fn read_files(
     files: &Files,
     paths: &[PathBuf],
     input: usize,
-    to: &Sender<Item>,
+    to: &Inbox,
     stopped: &Receiver<()>,
 ) -> (Account, anyhow::Result<()>) {
     let mut account = Account::new();
@@ -421,7 +459,7 @@ fn read_files(
             } else {
                 is_stopped(stopped)
             };
-            if ended || to.send(Item { input, record }).is_err() {
+            if ended || !to.put(input, record) {
                 return (account, Ok(()));
             }
         }
@@ -483,9 +521,9 @@ pub(super) fn dry_run(job: &Job) -> anyhow::Result<Finished> {
 /// Accepts connections until it is stopped; then they are closed.
 fn accept(
     listener: &TcpListener,
-    speaks: Speaks,
+    speaks: &Speaks,
     input: usize,
-    to: &Sender<Item>,
+    to: &Inbox,
     stopped: &Receiver<()>,
 ) -> (Account, anyhow::Result<()>) {
     let account = Arc::new(Mutex::new(Account::new()));
@@ -512,9 +550,10 @@ fn accept(
                     account: Arc::clone(&account),
                     number,
                 };
+                let speaks = speaks.clone();
                 let thread = thread::Builder::new()
                     .name("receive".to_owned())
-                    .spawn(move || received.serve(speaks));
+                    .spawn(move || received.serve(&speaks));
                 match thread {
                     Ok(thread) => open.push((ours, thread)),
                     Err(error) => tracing::warn!(%error, "a thread could not be started"),
@@ -554,16 +593,16 @@ struct Received {
     stream: TcpStream,
     client: SocketAddr,
     input: usize,
-    to: Sender<Item>,
+    to: Inbox,
     account: Arc<Mutex<Account>>,
     number: u64,
 }
 
 impl Received {
-    fn serve(mut self, speaks: Speaks) {
+    fn serve(mut self, speaks: &Speaks) {
         let served = match speaks {
-            Speaks::Gor => self.records(),
-            Speaks::Http => self.requests(),
+            Speaks::Gor(tls) => self.records(tls.as_ref()),
+            Speaks::Http => self.requests().map_err(Into::into),
         };
         if let Err(error) = served {
             tracing::debug!(client = %self.client, %error, "a connection has broken");
@@ -577,19 +616,16 @@ impl Received {
         account.drop(reason);
     }
 
-    fn records(&mut self) -> std::io::Result<()> {
-        let mut records = Records::live(self.stream.try_clone()?);
+    fn records(&mut self, tls: Option<&Arc<ServerConfig>>) -> anyhow::Result<()> {
+        let mut records = Records::live(tls::incoming(tls, self.stream.try_clone()?)?);
         while let Some(record) = records.next_record() {
             match record {
                 Ok(record) => {
-                    let item = Item {
-                        input: self.input,
-                        record: Record {
-                            offset: 0,
-                            ..record
-                        },
+                    let record = Record {
+                        offset: 0,
+                        ..record
                     };
-                    if self.to.send(item).is_err() {
+                    if !self.to.put(self.input, record) {
                         return Ok(());
                     }
                 }
@@ -648,7 +684,7 @@ impl Received {
                         offset: 0,
                     };
                     let input = self.input;
-                    if self.to.send(Item { input, record }).is_err() {
+                    if !self.to.put(input, record) {
                         return Ok(());
                     }
                     self.stream
@@ -673,6 +709,9 @@ impl Received {
         self.stream.write_all(answer.as_bytes())
     }
 }
+
+/// Bytes of all files that are put in order.
+const MOST_AHEAD_BYTES: usize = 8 << 20;
 
 /// Connections that may be open at a time.
 const MOST_CONNECTIONS: usize = 1024;

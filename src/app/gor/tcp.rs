@@ -1,23 +1,34 @@
 //! `--output-tcp`: records to another instance, over several connections.
 
-use std::io::{ErrorKind, Write as _};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::io::ErrorKind;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
+use rustls::ClientConfig;
 
 use super::Common;
 use super::http::Stats;
+use super::tls::{self, Outgoing};
 use crate::account::{Account, Counter, Reason};
 use crate::cli::gor::TcpOutput;
 use crate::goreplay::fnv1a_32;
 use crate::record::gor::Record;
+use crate::replay::{Budget, Permit};
+
+/// A record that waits, as it is sent.
+struct Waiting {
+    bytes: Vec<u8>,
+    room: Permit,
+}
 
 pub(super) struct TcpSender {
-    workers: Vec<(Sender<Vec<u8>>, JoinHandle<Account>)>,
+    workers: Vec<(Sender<Waiting>, JoinHandle<Account>)>,
+    /// For what waits in all of them.
+    room: Arc<Budget>,
     turn: usize,
     sticky: bool,
     waits: bool,
@@ -30,6 +41,10 @@ impl TcpSender {
         is_live: bool,
         common: &Arc<Common>,
     ) -> anyhow::Result<Self> {
+        let tls = config
+            .tls
+            .map(|it| tls::client(it.skip_verify))
+            .transpose()?;
         let mut workers = Vec::new();
         for number in 0..config.workers {
             let (records_in, records) = bounded(MOST_WAITING);
@@ -37,6 +52,7 @@ impl TcpSender {
                 address: config.address.clone(),
                 common: Arc::clone(common),
                 stream: None,
+                tls: tls.clone(),
                 account: Account::new(),
                 is_down: false,
             };
@@ -47,6 +63,10 @@ impl TcpSender {
             workers.push((records_in, thread));
         }
         Ok(Self {
+            room: Budget::new(
+                config.workers.saturating_mul(MOST_WAITING),
+                MOST_WAITING_BYTES,
+            ),
             workers,
             turn: 0,
             sticky: config.sticky,
@@ -70,11 +90,19 @@ impl TcpSender {
             self.turn
         };
         let (worker, _) = &self.workers[index];
-        let is_taken = if self.waits {
-            worker.send(bytes).is_ok()
+        let room = if self.waits {
+            self.room.take(bytes.len())
         } else {
-            worker.try_send(bytes).is_ok()
+            self.room.try_take(bytes.len(), u32::MAX)
         };
+        let is_taken = room.is_ok_and(|room| {
+            let waiting = Waiting { bytes, room };
+            if self.waits {
+                worker.send(waiting).is_ok()
+            } else {
+                worker.try_send(waiting).is_ok()
+            }
+        });
         if !is_taken {
             account.drop(Reason::RecordQueueFull);
         }
@@ -107,27 +135,28 @@ impl TcpSender {
 struct Worker {
     address: String,
     common: Arc<Common>,
-    stream: Option<TcpStream>,
+    stream: Option<Outgoing>,
+    tls: Option<Arc<ClientConfig>>,
     account: Account,
     is_down: bool,
 }
 
 impl Worker {
-    fn run(mut self, records: &Receiver<Vec<u8>>) -> Account {
+    fn run(mut self, records: &Receiver<Waiting>) -> Account {
         while let Ok(first) = records.recv() {
             let mut batch = first;
-            let mut count = 1;
-            while batch.len() < BATCH
+            let mut more = Vec::new();
+            while batch.bytes.len() < BATCH
                 && let Ok(next) = records.try_recv()
             {
-                batch.extend_from_slice(&next);
-                count += 1;
+                batch.bytes.extend_from_slice(&next.bytes);
+                more.push(next.room);
             }
-            self.write(&batch, count);
+            self.write(&batch.bytes, 1 + more.len() as u64);
+            drop((batch.room, more));
         }
-        if let Some(stream) = &self.stream {
-            // Everything is written; the other side reads to the end.
-            let _ = stream.shutdown(Shutdown::Write);
+        if let Some(stream) = self.stream {
+            stream.finish();
         }
         self.account
     }
@@ -135,7 +164,7 @@ impl Worker {
     /// Writes records that belong together. A connection that breaks meanwhile costs them: some may have arrived, and
     /// nothing is sent twice.
     fn write(&mut self, batch: &[u8], count: u64) {
-        if self.stream.as_ref().is_some_and(is_closed) {
+        if self.stream.as_mut().is_some_and(Outgoing::is_closed) {
             self.stream = None;
         }
         while self.stream.is_none() {
@@ -168,14 +197,18 @@ impl Worker {
         }
     }
 
-    fn connect(&self) -> std::io::Result<TcpStream> {
+    fn connect(&self) -> std::io::Result<Outgoing> {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut last = ErrorKind::AddrNotAvailable.into();
         for address in self.address.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_write_timeout(Some(WRITE))?;
-                    return Ok(stream);
+                    // Nothing is read but while hands are shaken.
+                    stream.set_read_timeout(Some(CONNECT))?;
+                    return Outgoing::over(stream, self.tls.as_ref(), host);
                 }
                 Err(error) => last = error,
             }
@@ -184,25 +217,9 @@ impl Worker {
     }
 }
 
-/// Whether the other side has closed: it never sends anything.
-fn is_closed(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    if stream.set_nonblocking(true).is_err() {
-        return true;
-    }
-    let peeked = stream.peek(&mut byte);
-    if stream.set_nonblocking(false).is_err() {
-        return true;
-    }
-    match peeked {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
-    }
-}
-
-/// Records that wait for a connection.
+/// Records that wait for one connection, and the bytes of those that wait for any.
 const MOST_WAITING: usize = 1000;
+const MOST_WAITING_BYTES: usize = 32 << 20;
 
 /// Bytes that are written together.
 const BATCH: usize = 64 << 10;

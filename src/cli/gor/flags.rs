@@ -79,8 +79,6 @@ const KAFKA_OUT: &str = "--output-file, or --output-tcp to a program of your own
 const WS: &str = "WebSocket is not spoken";
 const BINARY: &str = "binary protocols are not replayed, only HTTP/1";
 const PCAP: &str = "shadowtap record --out traffic.pcap";
-const TLS_TCP: &str = "the stream between instances is sent in the open";
-const TUNNEL: &str = "--input-tcp and --output-tcp through a TLS tunnel such as stunnel";
 
 /// All of them, in the order of GoReplay's groups.
 pub const FLAGS: &[Flag] = &[
@@ -249,9 +247,17 @@ pub const FLAGS: &[Flag] = &[
         "receives from the --output-tcp of another instance",
     ),
     same("input-http", List, "receives HTTP requests"),
-    refused("input-tcp-secure", Bool, TLS_TCP, TUNNEL),
-    refused("input-tcp-certificate", Text, TLS_TCP, TUNNEL),
-    refused("input-tcp-certificate-key", Text, TLS_TCP, TUNNEL),
+    same("input-tcp-secure", Bool, "with TLS"),
+    same(
+        "input-tcp-certificate",
+        Text,
+        "its certificate, in a PEM file",
+    ),
+    same(
+        "input-tcp-certificate-key",
+        Text,
+        "the certificate's key, in a PEM file",
+    ),
     refused(
         "input-dummy",
         List,
@@ -369,8 +375,8 @@ pub const FLAGS: &[Flag] = &[
         "all messages of an exchange go over one connection",
     ),
     same("output-tcp-stats", Bool, "with --stats, prints the queue"),
-    refused("output-tcp-secure", Bool, TLS_TCP, TUNNEL),
-    refused("output-tcp-skip-verify", Bool, TLS_TCP, TUNNEL),
+    same("output-tcp-secure", Bool, "with TLS"),
+    same("output-tcp-skip-verify", Bool, "takes any certificate"),
     refused("output-tcp-response-buffer", Size, BINARY, PCAP),
     refused("output-ws", List, WS, "--output-tcp"),
     refused("output-ws-workers", Integer, WS, "--output-tcp"),

@@ -163,10 +163,7 @@ impl TapFlags {
     }
 
     fn memory(&self) -> Size {
-        self.memory_limit.unwrap_or_else(|| {
-            let allowed = of_control_group().memory.unwrap_or(u64::MAX);
-            Size((allowed / 4 * 3).clamp(LEAST_MEMORY, USUAL_MEMORY))
-        })
+        self.memory_limit.unwrap_or_else(usual_memory)
     }
 
     /// What may be resident before connections are left out: what was asked for, and nine tenths of what the control group
@@ -234,6 +231,21 @@ pub struct Budgets {
 }
 
 impl Budgets {
+    /// Those of `SHADOWTAP_MEMORY_LIMIT`, for a command line whose flags are not ours.
+    ///
+    /// # Errors
+    /// What is wrong with the variable.
+    pub fn of_environment() -> Result<Self, String> {
+        let text = std::env::var("SHADOWTAP_MEMORY_LIMIT").unwrap_or_default();
+        let limit = match &text[..] {
+            "" => Ok(usual_memory()),
+            text => memory_limit(text),
+        };
+        limit
+            .map(Self::of)
+            .map_err(|why| format!("SHADOWTAP_MEMORY_LIMIT: {why}"))
+    }
+
     fn of(limit: Size) -> Self {
         let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
         Self {
@@ -242,6 +254,12 @@ impl Budgets {
             answers: limit / 16,
         }
     }
+}
+
+/// What the program may take unless told otherwise.
+fn usual_memory() -> Size {
+    let allowed = of_control_group().memory.unwrap_or(u64::MAX);
+    Size((allowed / 4 * 3).clamp(LEAST_MEMORY, USUAL_MEMORY))
 }
 
 fn memory_limit(text: &str) -> Result<Size, String> {

@@ -85,8 +85,7 @@ impl<R: Read> Records<R> {
         };
         let offset = self.offset;
         self.consume(header_len);
-        let payload = self.buffer.split_to(end - header_len).freeze();
-        self.offset += payload.len() as u64;
+        let payload = self.take_payload(end - header_len);
         self.consume(MONKEYS.len().min(self.buffer.len()));
         if self.buffer.first() == Some(&b'\n') {
             self.consume(1);
@@ -99,6 +98,17 @@ impl<R: Read> Records<R> {
             payload,
             offset,
         }))
+    }
+
+    /// A large payload is copied: the buffer has grown to twice its size, and would be kept as long as the record.
+    fn take_payload(&mut self, length: usize) -> Bytes {
+        if length < LARGE {
+            self.offset += length as u64;
+            return self.buffer.split_to(length).freeze();
+        }
+        let payload = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.consume(length);
+        payload
     }
 
     /// Where the separator of the record at hand begins; `None` when the stream ends first or the record is too long.
@@ -299,3 +309,6 @@ const MAX_HEADER: usize = 512;
 pub(super) const MAX_RECORD: usize = 66 << 20;
 
 const READ_SIZE: usize = 64 << 10;
+
+/// A payload that is as long as this has a buffer of its own.
+const LARGE: usize = 64 << 10;
