@@ -147,6 +147,11 @@ impl Chunks {
             || (most_bytes > 0 && self.bytes >= most_bytes)
     }
 
+    /// Sets the bytes to what the file was found to have: of a packed one that is less than was added.
+    pub const fn measured(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+
     /// Adds a record.
     pub const fn add(&mut self, bytes: u64) {
         self.records += 1;
@@ -258,5 +263,7 @@ mod tests {
         assert!(!chunk.is_full(2, 11) && chunk.is_full(2, 10) && chunk.is_full(1, 0));
         chunk.add(10);
         assert!(chunk.is_full(2, 0) && !chunk.is_full(0, 0));
+        chunk.measured(7);
+        assert!(!chunk.is_full(0, 10) && chunk.is_full(2, 10));
     }
 }

@@ -280,5 +280,6 @@ pub(super) fn file_error(
 /// Requests whose answers are left out with them.
 const MOST_LEFT_OUT: usize = 1 << 16;
 
-/// The digits of an id that messages of one connection share, as GoReplay has it.
-const SESSION_DIGITS: usize = 20;
+/// The digits of an id that messages of one connection share: ports and the client's address. GoReplay takes four more, which
+/// are those of a number that grows, so that a long connection goes to two outputs there.
+const SESSION_DIGITS: usize = 16;

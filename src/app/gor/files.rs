@@ -196,13 +196,16 @@ impl FileWriter {
             return Ok(());
         }
         self.flushed = Instant::now();
-        match &mut self.current {
-            Some(open) => open
-                .sink
-                .flush()
-                .map_err(|error| file_error(&open.path, "writing", &error)),
-            None => Ok(()),
+        let Some(open) = &mut self.current else {
+            return Ok(());
+        };
+        let flushed = open.sink.flush();
+        flushed.map_err(|error| file_error(&open.path, "writing", &error))?;
+        // The bound is one on what lies on the disk, and that is less where it is packed.
+        if let (Sink::Gzip(_), Ok(file)) = (&open.sink, std::fs::metadata(&open.path)) {
+            open.chunk.measured(file.len());
         }
+        Ok(())
     }
 
     pub(super) fn finish(self) -> anyhow::Result<()> {

@@ -46,7 +46,13 @@ impl Given {
                     .cloned()
                     .ok_or_else(|| format!("--{name} needs a value"))?,
             };
-            check(flag, &value).map_err(|wrong| format!("--{name}: {wrong}"))?;
+            check(flag, &value).map_err(|wrong| match find_bare(&value) {
+                // Version 1 of GoReplay had '--verbose' without a number.
+                Some(next) => {
+                    format!("--{name} needs a value, and the next word is --{next}")
+                }
+                None => format!("--{name}: {wrong}"),
+            })?;
             given.values.push((flag, value));
         }
         Ok(Some(given))
@@ -93,20 +99,51 @@ impl Given {
         values::size(self.last(name)?).ok()
     }
 
-    /// What is to be said of flags for which there is nothing to do.
+    /// What is to be said of flags for which there is nothing to do, and of those that lack the one that they belong to.
     #[must_use]
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = Vec::new();
-        for (flag, _) in &self.values {
-            if let Use::Needless(why) = flag.usage {
-                let note = format!("--{}: nothing to do here: {why}", flag.name);
-                if !notes.contains(&note) {
-                    notes.push(note);
-                }
+        let given = self.values.iter().map(|(flag, _)| *flag);
+        for flag in given.filter(|flag| flag.kind != Kind::Bool || self.is_on(flag.name)) {
+            let note = match flag.usage {
+                Use::Needless(why) => format!("--{}: nothing to do here: {why}", flag.name),
+                _ => match self.lacks(flag.name) {
+                    Some(other) => {
+                        format!("--{}: nothing to do without --{other}", flag.name)
+                    }
+                    None => continue,
+                },
+            };
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
         notes
     }
+
+    /// The flag that `name` does nothing without, if that is not given.
+    fn lacks(&self, name: &str) -> Option<&'static str> {
+        let is_absent = |other: &&str| self.last(other).is_none();
+        let needs = match name {
+            "output-http-stats" | "output-http-stats-ms" | "output-tcp-stats" => "stats",
+            "recognize-tcp-sessions" => "split-output",
+            "http-original-host" => "output-http",
+            "input-tcp-certificate" | "input-tcp-certificate-key" => "input-tcp-secure",
+            "output-tcp-skip-verify" => "output-tcp-secure",
+            _ => MAIN_FLAGS.into_iter().find(|main| {
+                let rest = name.strip_prefix(main);
+                rest.is_some_and(|rest| rest.starts_with('-'))
+            })?,
+        };
+        Some(needs).filter(is_absent)
+    }
+}
+
+/// The name of the flag that a word is, if it is one.
+fn find_bare(word: &str) -> Option<&'static str> {
+    let bare = word.strip_prefix('-')?;
+    let name = bare.strip_prefix('-').unwrap_or(bare);
+    Some(find(name.split('=').next()?)?.name)
 }
 
 fn check(flag: &Flag, value: &str) -> Result<(), String> {
@@ -118,6 +155,16 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
         Kind::Size => values::size(value).map(drop),
     }
 }
+
+/// Flags that others belong to, whose names begin with theirs.
+const MAIN_FLAGS: [&str; 6] = [
+    "input-raw",
+    "input-file",
+    "input-tcp",
+    "output-http",
+    "output-file",
+    "output-tcp",
+];
 
 fn stray(argument: &str, before: Option<&(&Flag, String)>) -> String {
     if argument == "file-server" && before.is_none() {
@@ -215,6 +262,10 @@ mod tests {
             ("--exit-after 5", "--exit-after: '5' is not a length"),
             ("--verbose x", "--verbose: 'x' is not a whole number"),
             (
+                "--verbose --input-raw :80",
+                "--verbose needs a value, and the next word is --input-raw",
+            ),
+            (
                 "--copy-buffer-size 5m",
                 "--copy-buffer-size: '5m' is not a size",
             ),
@@ -237,9 +288,29 @@ mod tests {
 
     #[test]
     fn what_needs_nothing_is_said_once() {
-        let given = parse("--input-raw-expire 5s --input-raw-expire 6s --input-raw-vlan --stats");
-        let notes = given.expect("right").expect("no help").notes();
-        assert_eq!(notes.len(), 2, "{notes:?}");
-        assert!(notes[0].starts_with("--input-raw-expire: nothing to do here"));
+        let notes = |line: &str| parse(line).expect("right").expect("no help").notes();
+        let needless =
+            notes("--input-raw-expire 5s --input-raw-expire 6s --input-raw-vlan --stats");
+        assert_eq!(needless.len(), 2, "{needless:?}");
+        assert!(needless[0].starts_with("--input-raw-expire: nothing to do here"));
+        let alone = [
+            "--output-file-append",
+            "--output-http-stats=false",
+            "--input-tcp-certificate x",
+            "--http-original-host",
+            "--recognize-tcp-sessions",
+            "--output-file-size-limit 1mb",
+        ];
+        assert_eq!(
+            notes(&alone.join(" ")),
+            [
+                "--output-file-append: nothing to do without --output-file",
+                "--input-tcp-certificate: nothing to do without --input-tcp-secure",
+                "--http-original-host: nothing to do without --output-http",
+                "--recognize-tcp-sessions: nothing to do without --split-output",
+                "--output-file-size-limit: nothing to do without --output-file",
+            ]
+        );
+        assert!(notes("--input-raw :80 --input-raw-track-response --output-file x").is_empty());
     }
 }
