@@ -12,7 +12,7 @@ mod prettify;
 pub use limit::{Limit, Limiter, WrongLimit};
 pub use modifier::{Modifier, Pair, Share, Verdict, WrongRule};
 pub use names::{Chunks, Moment, Template, index_of, with_index};
-pub use place::{is_request_title, is_response_title, set_host, with_field};
+pub use place::{set_host, with_field};
 pub use prettify::prettify;
 
 /// FNV-1a, 32 bit: what GoReplay samples and deals out by.

@@ -1,7 +1,7 @@
 //! The replay engine against real sockets.
 
 // What the tests share: targets that behave as told, and an engine with its outcomes.
-mod bench;
+pub(crate) mod bench;
 // Queues, the schedule, stopping.
 mod bounds;
 // The law of conservation, over random traffic, faults and settings.
@@ -16,4 +16,4 @@ mod moves;
 // Requests that do not wait for the answer to the one before.
 mod pipelining;
 // Targets behind TLS.
-mod https;
+pub(crate) mod https;

@@ -85,12 +85,16 @@ fn pauses_are_divided_and_cut() {
         let output = run(&[flags, &["--output-stdout"]].concat());
         assert_eq!(records(&output.stdout).len(), 3);
     }
-    let dry = run(&["--input-file", &input, "--input-file-dry-run"]);
-    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
-    assert!(
-        said.contains("Records: 3") && said.contains("Expected duration: 3600s"),
-        "{said}"
-    );
+    for (speed, expected) in [("", "3600s"), ("|200%", "1800s"), ("|50%", "7200s")] {
+        let input = format!("{input}{speed}");
+        let dry = run(&["--input-file", &input, "--input-file-dry-run"]);
+        let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+        let expected = format!("Expected duration: {expected}\n");
+        assert!(
+            said.contains("Records: 3") && said.contains(&expected),
+            "{said}"
+        );
+    }
 }
 
 /// Case 28.
@@ -263,4 +267,69 @@ fn appending_appends_and_a_torn_record_costs_itself_alone() {
     ]);
     assert_eq!(full.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&full.stderr).contains("--output-file-max-size-limit"));
+}
+
+/// Case 32: sizes as Go writes them.
+#[test]
+fn sizes_are_gos() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = file(&folder, "in.gor", &requests(1, 0));
+    let taken = |size: &str| {
+        let flags = [
+            "--input-file",
+            &input,
+            "--output-null",
+            "--copy-buffer-size",
+            size,
+        ];
+        run(&flags).status.code() == Some(0)
+    };
+    for size in [
+        "42mb",
+        "4_2",
+        "00",
+        "0",
+        "0_600tb",
+        "0600Tb",
+        "0o12Mb",
+        "0b_10010001111_1kb",
+        "1024",
+        "0b111",
+        "0x12gB",
+    ] {
+        assert!(taken(size), "{size}");
+    }
+    for size in ["", "kb", "1k", "1.5mb", "-1", "1 mb", "08"] {
+        assert!(!taken(size), "{size}");
+    }
+}
+
+/// The bound of a chunk is one on what lies on the disk, once that was written.
+#[test]
+fn a_packed_chunk_is_measured_packed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // 20 records of 50 kB that pack to next to nothing, with time to be written out in between.
+    let request = format!(
+        "POST / HTTP/1.1\r\nContent-Length: 50000\r\n\r\n{}",
+        "x".repeat(50_000)
+    );
+    let text: String = (0..20)
+        .map(|it| record(1, &format!("a{it}"), it * 150, &request))
+        .collect();
+    let input = file(&folder, "in.gor", &text);
+    run_well(&[
+        "--input-file",
+        &input,
+        "--output-file",
+        &path(&folder, "out.gor.gz"),
+        "--output-file-size-limit",
+        "100kb",
+        "--output-file-flush-interval",
+        "1ms",
+    ]);
+    let chunks = fs::read_dir(folder.path()).expect("a folder").count() - 1;
+    assert!(
+        chunks < 5,
+        "{chunks} chunks of a megabyte that packs to 2 kB"
+    );
 }

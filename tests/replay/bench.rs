@@ -377,4 +377,4 @@ pub(super) fn text(bytes: &[u8]) -> String {
 }
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);

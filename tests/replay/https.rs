@@ -11,7 +11,7 @@ use shadowtap::replay::{ReplayConfig, Tls};
 use super::bench::{Bench, LONG, OK, answered, failed, get, listener, request_length, text};
 
 /// Starts a server that gives `answer` to each request: its port, its certificate, and the requests.
-fn server(answer: &'static [u8]) -> (u16, Vec<u8>, mpsc::Receiver<Vec<u8>>) {
+pub(crate) fn server(answer: &'static [u8]) -> (u16, Vec<u8>, mpsc::Receiver<Vec<u8>>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     let pem = certified.cert.pem().into_bytes();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

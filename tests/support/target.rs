@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -35,6 +36,7 @@ pub(crate) struct Target {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 /// An empty 200.
@@ -52,14 +54,21 @@ impl Target {
         let address = listener.local_addr().expect("an address");
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let (all, answer) = (Arc::clone(&seen), Arc::new(answer));
+        let connections = Arc::<AtomicUsize>::default();
+        let so_far = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                so_far.fetch_add(1, Ordering::Relaxed);
                 let (all, answer) = (Arc::clone(&all), Arc::clone(&answer));
                 let stream = stream.expect("a stream");
                 thread::spawn(move || serve(&stream, &all, &*answer));
             }
         });
-        Self { address, seen }
+        Self {
+            address,
+            seen,
+            connections,
+        }
     }
 
     /// Its URL.
@@ -70,6 +79,11 @@ impl Target {
     /// What came so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic").clone()
+    }
+
+    /// How many connections were opened so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Methods and targets of what came so far.
