@@ -20,6 +20,8 @@ RUN set -eu; \
     mkdir -p /image/usr/local/bin /image/etc/ssl/certs /image/tmp; \
     chmod 1777 /image/tmp; \
     cp target/release/shadowtap target/release/sample-app /image/usr/local/bin/; \
+    # Under this name it takes GoReplay's command line: `command: ["gor"]` in a manifest stays as it is.
+    ln -s shadowtap /image/usr/local/bin/gor; \
     for library in $(ldd target/release/shadowtap target/release/sample-app | grep -o '/[^ )]*' | grep -v ':$' | sort -u); do \
         mkdir -p "/image$(dirname "$library")"; \
         cp -L "$library" "/image$library"; \
