@@ -331,6 +331,8 @@ named_enum! {
         RecordSampledOut = "record_sampled_out",
         /// Writing failed: disk full, file gone.
         WriteFailed = "write_failed",
+        /// The recording is as large as the user allows, or this alone is larger.
+        RecordingFull = "recording_full",
         /// Not whole, and the format has no way to say so.
         RecordIncomplete = "record_incomplete",
 
@@ -442,7 +444,7 @@ impl Reason {
             | BodyNotRewritable | Stopped | StoppedUnanswered | BreakerOpen | TargetIsVersion1
             | TunnelRequest | ResolveFailed | ConnectFailed | ConnectTimeout | ConnectionLost
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
-            RecordQueueFull | RecordFiltered | RecordSampledOut | WriteFailed
+            RecordQueueFull | RecordFiltered | RecordSampledOut | RecordingFull | WriteFailed
             | RecordIncomplete | RecordLimited => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
             | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {

@@ -58,7 +58,7 @@ pub enum CaptureError {
     },
     /// The file ends where more must follow: the disk was full, the capture was killed, or a copy was cut off.
     #[error(
-        "{name} is cut off: it ends inside {inside} that begins at byte {offset}; {}",
+        "{name} is cut off: it ends inside {inside} that begins at byte {offset}, of which {cut} bytes are there; {}",
         used(*packets)
     )]
     Truncated {
@@ -68,6 +68,8 @@ pub enum CaptureError {
         inside: &'static str,
         /// Where that begins, after decompression.
         offset: u64,
+        /// How many bytes of it are there, after decompression.
+        cut: u64,
         /// How many packets were handed over.
         packets: u64,
     },

@@ -20,6 +20,7 @@ mod output;
 pub mod pcap;
 mod reader;
 mod rebuild;
+mod rotate;
 mod writer;
 
 use std::io;
@@ -30,6 +31,7 @@ use crate::exchange::Exchange;
 pub use self::damage::Damage;
 pub use self::input::{Format, Input, detect};
 pub use self::reader::Reader;
+pub use self::rotate::Rotation;
 pub use self::writer::{Options, Writer};
 pub(crate) use crate::time::rfc3339;
 
@@ -82,6 +84,28 @@ pub enum RecordError {
         output_name(path)
     )]
     Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The recording is as large as it may become. That is how it was meant to end.
+    #[error(
+        "{}: the recording is as large as --max-size allows ({size} bytes)",
+        path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it may have.
+        size: u64,
+    },
+    /// The oldest file of a recording cannot be deleted, so that there is no room for the next one.
+    #[error(
+        "{}: cannot delete the oldest file of the recording, as --max-size asks for: {source}",
+        path.display()
+    )]
+    Delete {
         /// The file.
         path: PathBuf,
         /// Why.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::support::rng::Rng;
-use crate::support::run::in_root;
+use crate::support::run::{in_root, inspect};
 use crate::support::stage::{PLAIN, PORT, Scenery, Stage, wait_for};
 
 #[test]
@@ -158,6 +158,45 @@ fn a_recording_of_the_same_run_replays_the_same_requests() {
         });
         balanced(&said);
         stage.v2_got_what_v1_got(2);
+    }
+}
+
+/// SIGKILL while requests come: what was said to be written is read, and the end of the file does no harm.
+#[test]
+fn a_recording_that_is_killed_keeps_what_was_written() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    for file in [
+        "killed.gor",
+        "killed.jsonl",
+        "killed.har",
+        "killed.pcap",
+        "killed.gor.gz",
+    ] {
+        let path = stage.folder.path().join(file);
+        let name = path.to_str().expect("a plain path");
+        let port = PORT.to_string();
+        let recorder = stage.sidecar("killed", 9207, &["record", "--port", &port, "--out", name]);
+        let written = || {
+            let name = "shadowtap_records_written_total";
+            stage.metric(9207, name).unwrap_or(0.0)
+        };
+        load(&stage, 1000, 1, &[]);
+        wait_for("something to be written", || written() > 0.0);
+        load(&stage, 1000, 1, &[]);
+        let told = written();
+        drop(recorder); // SIGKILL
+        let found = inspect(&path).exchanges().len();
+        #[expect(clippy::cast_precision_loss, reason = "a few thousand requests")]
+        let least = match file {
+            // Packets, of which an exchange has at least two.
+            "killed.pcap" => found as f64 > 0.0,
+            // A request and an answer.
+            "killed.gor" | "killed.gor.gz" => found as f64 * 2.0 >= told,
+            _ => found as f64 >= told,
+        };
+        assert!(least, "{file}: {found} found, {told} told");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod files;
 mod gor;
+mod rotate;
 mod secrets;
 mod survives;
 mod texts;

@@ -45,6 +45,7 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     let options = Options {
         force: job.force,
         snap_length: job.live.snaplen,
+        rotation: job.rotation,
         ..Options::default()
     };
     let redactor = super::redactor(job.redact.clone())?;
@@ -52,7 +53,7 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     let live = live.without_capabilities();
     sandbox.enter(&Needs::default().writing(&job.out));
     super::say_what_is_captured(&job.live, &live);
-    tracing::info!(to = %job.out.display(), "recording");
+    tracing::info!(to = %writer.path().display(), "recording");
     let mut tap = Tap::new(job.tap.clone());
     tap.set_local(local_addresses().context("listing local addresses")?);
     // Packets are copied as they are, unless some requests are to be left out.
@@ -162,10 +163,10 @@ fn write_packets(
     let (mut account, finished) = writer.finish();
     let written = written.map_err(|(error, rest)| {
         let queued: u64 = blocks.iter().map(|block| block.len()).sum();
-        give_up(&mut account, rest + queued);
+        give_up(&mut account, rest + queued, &error);
         error
     });
-    (account, written.and(finished))
+    (account, good_end(written.and(finished)))
 }
 
 fn write_exchanges(
@@ -197,16 +198,31 @@ fn write_exchanges(
             batch.iter().filter(is_request).count() as u64
         };
         let queued: u64 = batches.iter().map(requests).sum();
-        give_up(&mut account, rest + queued);
+        give_up(&mut account, rest + queued, &error);
         error
     });
-    (account, written.and(finished))
+    (account, good_end(written.and(finished)))
 }
 
-/// Counts what was captured after writing had failed.
-fn give_up(account: &mut Account, records: u64) {
+/// Counts what was captured after the end of writing.
+fn give_up(account: &mut Account, records: u64, error: &RecordError) {
     account.add(Counter::RecordsOffered, records);
-    account.drop_n(Reason::WriteFailed, records);
+    let reason = match error {
+        RecordError::Full { .. } => Reason::RecordingFull,
+        _ => Reason::WriteFailed,
+    };
+    account.drop_n(reason, records);
+}
+
+/// A recording that became as large as the user wanted has ended well.
+fn good_end(written: Result<(), RecordError>) -> Result<(), RecordError> {
+    match written {
+        Err(full @ RecordError::Full { .. }) => {
+            tracing::info!("recording ends: {full}");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Writes whatever comes until the channel closes or writing fails; now and then everything is brought to the file.
@@ -229,6 +245,7 @@ fn until_closed<T>(
                 if std::mem::take(&mut unflushed) {
                     writer.flush().map_err(|error| (error, 0))?;
                 }
+                writer.turn_if_due().map_err(|error| (error, 0))?;
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

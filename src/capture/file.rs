@@ -150,11 +150,13 @@ impl FileSource {
         let name = self.name.clone();
         let offset = self.input.offset();
         let packets = self.packets;
+        let cut = self.input.buffered().len() as u64;
         match fault {
             Fault::Ends(inside) => CaptureError::Truncated {
                 name,
                 inside,
                 offset,
+                cut,
                 packets,
             },
             Fault::Wrong(what) => CaptureError::Damaged {
@@ -173,6 +175,7 @@ impl FileSource {
                 name,
                 inside: "gzip data, in what",
                 offset,
+                cut,
                 packets,
             },
             Fault::Trouble(Trouble::Io(source)) => CaptureError::Read {

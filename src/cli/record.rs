@@ -1,16 +1,19 @@
 //! `shadowtap record`: live capture to a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::options::{self, ChooseFlags, LiveFlags, RecordingRedactFlags, RunFlags, TapFlags};
+use super::options::{
+    self, ChooseFlags, LiveFlags, RecordingRedactFlags, RunFlags, Size, TapFlags,
+};
 use super::{Wrong, values};
 use crate::admin::AdminConfig;
 use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
 use crate::compare::FieldPattern;
+use crate::record::Rotation;
 use crate::restraint::Limits;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Choice;
@@ -20,6 +23,7 @@ use crate::traffic::Choice;
 #[command(after_help = "Examples:\n  \
     shadowtap record --port 8080 --out traffic.pcap\n  \
     shadowtap record --port 8080 --out traffic.gor.gz --force\n  \
+    shadowtap record --port 8080 --out traffic.gor.gz --rotate-size 100MiB --rotate-every 1h --max-size 1GiB\n  \
     shadowtap record --port 8080 --out errors.jsonl --only status:5xx --except path:/health\n  \
     shadowtap record --port 8080 --egress payment:80,10.0.0.7:9000 --out calls.jsonl\n  \
     shadowtap record --port 8080 --redact-recording --redact email --out traffic.jsonl\n  \
@@ -61,6 +65,40 @@ pub struct Flags {
     )]
     force: bool,
 
+    /// Go on in the next file before one becomes larger than this; see --max-size for how many are kept. Files are numbered:
+    /// traffic.gor becomes traffic.00001.gor, traffic.00002.gor and so on, behind those that are there already.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = options::size,
+        conflicts_with = "force",
+        env = "SHADOWTAP_ROTATE_SIZE",
+        help_heading = "Files"
+    )]
+    rotate_size: Option<Size>,
+
+    /// Go on in the next file after so long, numbered as with --rotate-size.
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::duration,
+        conflicts_with = "force",
+        env = "SHADOWTAP_ROTATE_EVERY",
+        help_heading = "Files"
+    )]
+    rotate_every: Option<Duration>,
+
+    /// The recording never becomes larger than this. With --rotate-size or --rotate-every the oldest numbered files are deleted, also
+    /// those of earlier runs; without, recording ends.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = options::size,
+        env = "SHADOWTAP_MAX_SIZE",
+        help_heading = "Files"
+    )]
+    max_size: Option<Size>,
+
     #[command(flatten)]
     live: LiveFlags,
 
@@ -96,6 +134,8 @@ pub struct Job {
     pub force: bool,
     /// What the program may use.
     pub limits: Limits,
+    /// When it goes on in another file, and how large it may become.
+    pub rotation: Rotation,
     /// How long stopping may take.
     pub grace: Duration,
     /// Where the admin server listens.
@@ -106,6 +146,12 @@ impl Flags {
     pub(super) fn into_job(self) -> Result<Job, Wrong> {
         options::writable(&self.out)?;
         let limits = self.live.limits(&self.tap);
+        let rotation = rotation(
+            &self.out,
+            self.rotate_size,
+            self.rotate_every,
+            self.max_size,
+        )?;
         let mut live = self.live.into_config(self.port.clone())?;
         egress::widen(&mut live, &self.egress);
         Ok(Job {
@@ -117,8 +163,51 @@ impl Flags {
             out: self.out,
             force: self.force,
             limits,
+            rotation,
             grace: self.run.grace,
             admin: self.run.into_admin()?,
         })
     }
 }
+
+/// When the recording goes on in another file.
+fn rotation(
+    out: &Path,
+    size: Option<Size>,
+    every: Option<Duration>,
+    max: Option<Size>,
+) -> Result<Rotation, Wrong> {
+    let rotation = Rotation {
+        size: size.map(|it| it.0),
+        every,
+        max: max.map(|it| it.0),
+    };
+    if rotation == Rotation::default() {
+        return Ok(rotation);
+    }
+    let is_file = out.metadata().map_or(true, |it| it.is_file());
+    if out.as_os_str() == "-" || !is_file {
+        return Err(Wrong(
+            "--rotate-size, --rotate-every and --max-size: --out must name a file".to_owned(),
+        ));
+    }
+    for (flag, size) in [("--rotate-size", size), ("--max-size", max)] {
+        if size.is_some_and(|size| size.0 < SMALLEST) {
+            return Err(Wrong(format!("{flag}: at least {}", Size(SMALLEST))));
+        }
+    }
+    if every.is_some_and(|every| every.is_zero()) {
+        return Err(Wrong("--rotate-every: longer than 0s".to_owned()));
+    }
+    if let (Some(size), Some(max)) = (size, max)
+        && size.0 > max.0 / 2
+    {
+        return Err(Wrong(format!(
+            "--rotate-size: at most half of --max-size ({max}), so that one file is left when the oldest is deleted"
+        )));
+    }
+    Ok(rotation)
+}
+
+/// Smaller files hold next to nothing.
+const SMALLEST: u64 = 4 << 10;

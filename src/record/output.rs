@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,37 @@ pub(super) struct Output {
     under_way: u64,
     /// When everything was last brought to the file.
     flushed: Instant,
+    /// When it was created.
+    created: Instant,
+    /// How many bytes it may become.
+    limit: u64,
+    /// Whether it has a record.
+    is_begun: bool,
+    /// What others did to the file, found when it was last flushed.
+    disturbed: Option<Disturbed>,
     failed: Option<(io::ErrorKind, String)>,
+}
+
+/// What others did to a file that is being written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Disturbed {
+    /// It was removed or renamed.
+    Gone,
+    /// Another file has its name now.
+    Replaced,
+    /// It is shorter than what was written.
+    Cut,
+}
+
+/// What became of a record that was offered.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    /// There was none.
+    Nothing,
+    /// It will be written.
+    Record,
+    /// With it, the file would become larger than it may.
+    Full(Vec<u8>),
 }
 
 enum Sink {
@@ -41,7 +72,11 @@ enum Sink {
         truncate: bool,
         is_regular: bool,
     },
-    Gzip(GzEncoder<Fresh>),
+    Gzip {
+        encoder: GzEncoder<Fresh>,
+        /// Bytes given to the compressor since everything was last brought to the file.
+        inside: u64,
+    },
     Stream(io::Stdout),
 }
 
@@ -49,6 +84,7 @@ enum Sink {
 struct Fresh {
     file: File,
     truncate: bool,
+    written: u64,
 }
 
 impl Write for Fresh {
@@ -56,7 +92,9 @@ impl Write for Fresh {
         if std::mem::take(&mut self.truncate) {
             self.file.set_len(0)?;
         }
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -105,8 +143,12 @@ impl Output {
             let file = Fresh {
                 file,
                 truncate: is_regular,
+                written: 0,
             };
-            Sink::Gzip(GzEncoder::new(file, Compression::fast()))
+            Sink::Gzip {
+                encoder: GzEncoder::new(file, Compression::fast()),
+                inside: 0,
+            }
         } else {
             Sink::File {
                 file,
@@ -133,6 +175,10 @@ impl Output {
             footer,
             under_way: 0,
             flushed: Instant::now(),
+            created: Instant::now(),
+            limit: u64::MAX,
+            is_begun: false,
+            disturbed: None,
             failed: None,
         }
     }
@@ -140,6 +186,51 @@ impl Output {
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets the file become no larger than so many bytes.
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Whether it has a record.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// How long the file has been open.
+    pub(super) fn age(&self) -> Duration {
+        self.created.elapsed()
+    }
+
+    /// What others did to the file, found when it was last flushed. It is told once.
+    pub(super) fn disturbed(&mut self) -> Option<Disturbed> {
+        self.disturbed.take()
+    }
+
+    /// The most bytes that the file has when everything taken so far is in it and it is closed.
+    pub(super) fn size(&self) -> u64 {
+        let pending = (self.pending.len() + self.footer.len()) as u64;
+        match &self.sink {
+            Sink::File { written, .. } => written + pending,
+            Sink::Gzip { encoder, inside } => {
+                let inside = inside + pending;
+                let whole = encoder.get_ref().written;
+                // What cannot be compressed is stored, in blocks with a few bytes of their own.
+                let overhead = if inside == 0 { 64 } else { inside / 64 + 512 };
+                whole + inside + overhead
+            }
+            Sink::Stream(_) => 0,
+        }
+    }
+
+    /// The bytes in the file now.
+    pub(super) fn written(&self) -> u64 {
+        match &self.sink {
+            Sink::File { written, .. } => written + self.footer.len() as u64,
+            Sink::Gzip { encoder, .. } => encoder.get_ref().written,
+            Sink::Stream(_) => 0,
+        }
     }
 
     /// Takes what begins the file, before the first record.
@@ -150,43 +241,81 @@ impl Output {
 
     /// Takes a record, whole when `append` returns true, and writes when enough have come or time has passed.
     ///
-    /// The outer result is of the writing; the inner bool is what `append` said.
+    /// The result is of the writing.
     pub(super) fn record(
         &mut self,
         append: impl FnOnce(&mut Vec<u8>) -> bool,
-    ) -> (bool, Progress, Result<(), RecordError>) {
+    ) -> (Taken, Progress, Result<(), RecordError>) {
         if self.failed.is_some() {
             let lost = Progress {
                 written: 0,
                 lost: 1,
             };
-            return (true, lost, Err(self.failure()));
+            return (Taken::Record, lost, Err(self.failure()));
         }
         let start = self.pending.len();
         if !append(&mut self.pending) {
             self.pending.truncate(start);
-            return (false, Progress::default(), Ok(()));
+            return (Taken::Nothing, Progress::default(), Ok(()));
         }
+        if self.size() > self.limit {
+            let record = self.pending.split_off(start);
+            return self.near_the_limit(record);
+        }
+        let (progress, result) = self.taken();
+        (Taken::Record, progress, result)
+    }
+
+    /// A record with which the file may become too large: that of a compressed one is not known before it is written.
+    fn near_the_limit(&mut self, record: Vec<u8>) -> (Taken, Progress, Result<(), RecordError>) {
+        let mut progress = Progress::default();
+        if let Sink::Gzip { encoder, .. } = &self.sink {
+            let left = self.limit.saturating_sub(encoder.get_ref().written);
+            if left > record.len() as u64 + NOT_WORTH_IT {
+                let (flushed, result) = self.flush();
+                progress = flushed;
+                if let Err(error) = result {
+                    progress.lost += 1;
+                    return (Taken::Record, progress, Err(error));
+                }
+            }
+        }
+        let start = self.pending.len();
+        self.pending.extend_from_slice(&record);
+        if self.size() > self.limit {
+            self.pending.truncate(start);
+            return (Taken::Full(record), progress, Ok(()));
+        }
+        let (more, result) = self.taken();
+        progress.written += more.written;
+        progress.lost += more.lost;
+        (Taken::Record, progress, result)
+    }
+
+    /// Counts what was appended as a record, and writes when that is due.
+    fn taken(&mut self) -> (Progress, Result<(), RecordError>) {
+        self.is_begun = true;
         self.ends.push(self.pending.len());
-        let (progress, result) = if self.flushed.elapsed() >= FLUSH_AFTER {
+        if self.flushed.elapsed() >= FLUSH_AFTER {
             self.flush()
         } else if self.pending.len() >= BATCH {
             self.write_out()
         } else {
             (Progress::default(), Ok(()))
-        };
-        (true, progress, result)
+        }
     }
 
     /// Brings everything taken so far to the file, in a form that can be read now.
     pub(super) fn flush(&mut self) -> (Progress, Result<(), RecordError>) {
+        // Before more is written: that would fill the place of what somebody cut off.
+        self.disturbed = self.look();
         let (mut progress, result) = self.write_out();
         self.flushed = Instant::now();
         let result = result.and_then(|()| {
             let flushed = match &mut self.sink {
                 Sink::File { file, .. } => close_for_now(file, self.footer),
                 // A sync flush: everything so far can be unpacked.
-                Sink::Gzip(encoder) => encoder.flush(),
+                Sink::Gzip { encoder, inside } => encoder.flush().inspect(|()| *inside = 0),
                 Sink::Stream(stream) => stream.flush(),
             };
             flushed.map_err(|error| self.fail(&error))
@@ -199,11 +328,36 @@ impl Output {
         (progress, result)
     }
 
-    /// Flushes and closes.
-    pub(super) fn finish(mut self) -> (Progress, Result<(), RecordError>) {
+    /// What others did to the file.
+    fn look(&self) -> Option<Disturbed> {
+        let (file, written) = match &self.sink {
+            Sink::File {
+                file,
+                written,
+                is_regular: true,
+                ..
+            } => (file, *written),
+            Sink::Gzip { encoder, .. } => (&encoder.get_ref().file, encoder.get_ref().written),
+            _ => return None,
+        };
+        let own = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        if own.len() < written {
+            return Some(Disturbed::Cut);
+        }
+        match self.path.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Disturbed::Gone),
+            Ok(named) if (named.dev(), named.ino()) != (own.dev(), own.ino()) => {
+                Some(Disturbed::Replaced)
+            }
+            _ => None,
+        }
+    }
+
+    /// Flushes and closes; nothing more is to be taken.
+    pub(super) fn finish(&mut self) -> (Progress, Result<(), RecordError>) {
         let (progress, result) = self.flush();
         let result = result.and_then(|()| {
-            let Sink::Gzip(encoder) = &mut self.sink else {
+            let Sink::Gzip { encoder, .. } = &mut self.sink else {
                 return Ok(());
             };
             let finished = encoder
@@ -258,7 +412,10 @@ impl Output {
                 *written += reached as u64;
                 result
             }
-            Sink::Gzip(encoder) => encoder.write_all(&self.pending),
+            Sink::Gzip { encoder, inside } => {
+                *inside += self.pending.len() as u64;
+                encoder.write_all(&self.pending)
+            }
             Sink::Stream(stream) => stream.write_all(&self.pending),
         };
         let progress = match &result {
@@ -341,3 +498,6 @@ const FLUSH_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes that are written together.
 const BATCH: usize = 64 << 10;
+
+/// With less room than this behind a record, a compressed file is full.
+const NOT_WORTH_IT: u64 = 4 << 10;

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::output::{Output, Progress};
+use tracing::warn;
+
+use super::output::{Disturbed, Output, Progress, Taken};
 use super::pcap::{self, Synthesis};
+use super::rotate::{Files, Rotation};
 use super::{Format, RecordError, gor, har, jsonl};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{Exchange, Request};
@@ -20,6 +23,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// The snap length that a `.pcap` file names; 0 is the longest that readers take, 262144.
     pub snap_length: u32,
+    /// When it goes on in another file, and how large it may become. Not for the standard output.
+    pub rotation: Rotation,
 }
 
 /// Writes one recording.
@@ -28,6 +33,10 @@ pub struct Options {
 pub struct Writer {
     output: Output,
     format: Writing,
+    rotation: Rotation,
+    /// Where there is more than one.
+    files: Option<Files>,
+    gzip: bool,
     account: Account,
 }
 
@@ -69,22 +78,21 @@ impl Writer {
             Some(format) => format,
             None => Format::Jsonl,
         };
-        let footer = if format == Format::Har {
-            har::FOOTER
-        } else {
-            b""
-        };
-        let mut output = if is_stdout {
+        let gzip = named.is_some_and(|(_, gzip)| gzip)
+            || path
+                .extension()
+                .is_some_and(|it| it.eq_ignore_ascii_case("gz"));
+        let mut files = None;
+        let output = if is_stdout {
             if !matches!(format, Format::Gor | Format::Jsonl) {
                 return Err(RecordError::NotAStream { format });
             }
             Output::stdout()
+        } else if options.rotation.is_rotating() {
+            let files = files.insert(Files::new(path, options.rotation)?);
+            Output::create(&files.next(0)?, false, gzip, footer(format))?
         } else {
-            let gzip = named.is_some_and(|(_, gzip)| gzip)
-                || path
-                    .extension()
-                    .is_some_and(|it| it.eq_ignore_ascii_case("gz"));
-            Output::create(path, options.force, gzip, footer)?
+            Output::create(path, options.force, gzip, footer(format))?
         };
         let format = match format {
             Format::Pcap | Format::PcapNg => Writing::Pcap {
@@ -98,18 +106,41 @@ impl Writer {
             },
             Format::Gor => Writing::Gor { orphans: 0 },
             Format::Jsonl => Writing::Jsonl,
-            Format::Har => {
-                let header = har::header();
-                output.preamble(&header);
-                let size = header.len() + har::FOOTER.len();
-                Writing::Har { size, empty: true }
-            }
+            Format::Har => Writing::Har {
+                size: 0,
+                empty: true,
+            },
         };
-        Ok(Self {
+        let mut writer = Self {
             output,
             format,
+            rotation: options.rotation,
+            files,
+            gzip,
             account: Account::new(),
-        })
+        };
+        writer.begin_file();
+        Ok(writer)
+    }
+
+    /// Writes what comes before the first record of a file.
+    fn begin_file(&mut self) {
+        self.output.limit(self.rotation.limit());
+        match &mut self.format {
+            Writing::Pcap {
+                link: Some(link),
+                snap_length,
+                ..
+            } => self
+                .output
+                .preamble(&pcap::file_header(*link, *snap_length)),
+            Writing::Har { size, empty } => {
+                let header = har::header();
+                self.output.preamble(&header);
+                (*size, *empty) = (header.len() + har::FOOTER.len(), true);
+            }
+            Writing::Pcap { link: None, .. } | Writing::Gor { .. } | Writing::Jsonl => {}
+        }
     }
 
     /// Refuses to write to a file that is to be read as well, whatever names lead to it: it would be lost.
@@ -129,6 +160,12 @@ impl Writer {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The file that is being written.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.output.path()
     }
 
     /// What it writes.
@@ -153,7 +190,10 @@ impl Writer {
             Writing::Gor { .. } => return self.gor_exchange(exchange),
             Writing::Pcap { .. } => return self.pcap_exchange(exchange),
             Writing::Jsonl => {}
-            Writing::Har { .. } => return self.har_exchange(exchange),
+            Writing::Har { .. } => {
+                self.account.count(Counter::RecordsOffered);
+                return self.har_entry(exchange);
+            }
         }
         self.record(|out| {
             jsonl::append_exchange(out, exchange, jsonl::Detail::Recording);
@@ -219,12 +259,145 @@ impl Writer {
             }
             Some(_) => {}
         }
-        let (_, progress, result) = self.output.record(|out| {
+        let (_, result) = self.put(|out| {
             pcap::append_packet(out, packet);
             true
         });
+        result
+    }
+
+    /// Closes the file and begins the next one if it has been open for as long as files are to be.
+    ///
+    /// # Errors
+    /// When writing failed, now or before.
+    pub fn turn_if_due(&mut self) -> Result<(), RecordError> {
+        if let Some(disturbed) = self.output.disturbed() {
+            return self.go_on(disturbed);
+        }
+        match self.rotation.every {
+            Some(every) if self.output.is_begun() && self.output.age() >= every => self.turn(0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on after somebody did something to the file.
+    fn go_on(&mut self, disturbed: Disturbed) -> Result<(), RecordError> {
+        let path = self.output.path().to_owned();
+        let file = path.display();
+        match disturbed {
+            Disturbed::Gone => {
+                warn!(%file, "the recording was removed or renamed; it goes on in a new file");
+            }
+            Disturbed::Cut => {
+                warn!(%file, "somebody cut the recording short; what was in it is lost, and it begins anew");
+            }
+            Disturbed::Replaced if self.files.is_none() => {
+                warn!(%file, "another file has the name of the recording now; it goes on in the old one, wherever that is");
+                return Ok(());
+            }
+            Disturbed::Replaced => {
+                warn!(%file, "another file has the name of the recording now; it goes on in the next one");
+            }
+        }
+        self.close()?;
+        let path = match &mut self.files {
+            Some(files) => files.next(0)?,
+            None => path,
+        };
+        let force = disturbed == Disturbed::Cut && self.files.is_none();
+        self.open(&path, force)
+    }
+
+    /// Closes the file and begins the next one, in which `needed` bytes must find room.
+    fn turn(&mut self, needed: u64) -> Result<(), RecordError> {
+        self.close()?;
+        let (path, size) = (self.output.path().to_owned(), self.output.written());
+        let Some(files) = &mut self.files else {
+            return Ok(());
+        };
+        files.closed(path, size);
+        let next = files.next(needed)?;
+        self.open(&next, false)
+    }
+
+    fn close(&mut self) -> Result<(), RecordError> {
+        let (progress, result) = self.output.finish();
         self.count(progress);
         result
+    }
+
+    fn open(&mut self, path: &Path, force: bool) -> Result<(), RecordError> {
+        self.output = Output::create(path, force, self.gzip, footer(self.format()))?;
+        self.begin_file();
+        Ok(())
+    }
+
+    /// Puts a record that does not fit into the file where it fits.
+    fn put_elsewhere(&mut self, mut record: Vec<u8>) -> Result<(), RecordError> {
+        if self.files.is_none() {
+            self.lose(Reason::RecordingFull);
+            return Err(RecordError::Full {
+                path: self.output.path().to_owned(),
+                size: self.rotation.limit(),
+            });
+        }
+        if let Writing::Har { empty: false, .. } = &self.format {
+            record.remove(0); // the comma
+        }
+        // With what is around it in a file.
+        let needed = record.len() as u64 + record.len() as u64 / 64 + 1024;
+        if self.rotation.max.is_some_and(|max| needed > max) {
+            self.lose(Reason::RecordingFull);
+            return Ok(());
+        }
+        if self.output.is_begun()
+            && let Err(error) = self.turn(needed)
+        {
+            self.lose(Reason::WriteFailed);
+            return Err(error);
+        }
+        self.output.limit(self.rotation.limit().max(needed));
+        let (taken, progress, result) = self.output.record(|out| {
+            out.append(&mut record);
+            true
+        });
+        self.output.limit(self.rotation.limit());
+        debug_assert_eq!(taken, Taken::Record, "there is room for {needed} bytes");
+        self.count(progress);
+        result
+    }
+
+    /// Offers bytes to the file, or to the next one if they do not fit, and tells whether `append` had any.
+    fn put(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> (bool, Result<(), RecordError>) {
+        if let Err(error) = self.turn_if_due() {
+            self.lose(Reason::WriteFailed);
+            return (true, Err(error));
+        }
+        self.put_now(append)
+    }
+
+    /// The same, without a look at the clock and at the file.
+    fn put_now(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> (bool, Result<(), RecordError>) {
+        let (taken, progress, result) = self.output.record(append);
+        self.count(progress);
+        match taken {
+            Taken::Nothing => (false, result),
+            Taken::Record => (true, result),
+            Taken::Full(record) => (true, result.and_then(|()| self.put_elsewhere(record))),
+        }
+    }
+
+    /// Counts a record, unless it is a packet that was made up for a message.
+    fn lose(&mut self, reason: Reason) {
+        if !made_up(&self.format) {
+            self.account.drop(reason);
+        }
     }
 
     /// Brings everything to the file, in a form that can be read now.
@@ -250,6 +423,7 @@ impl Writer {
             mut output,
             format: writing,
             mut account,
+            ..
         } = self;
         if let Writing::Pcap {
             link: None,
@@ -260,6 +434,10 @@ impl Writer {
             output.preamble(&pcap::file_header(pcap::ETHERNET, *snap_length));
         }
         let (progress, result) = output.finish();
+        if output.disturbed() == Some(Disturbed::Gone) {
+            let file = output.path().display();
+            warn!(%file, "the recording was removed or renamed while it was written");
+        }
         count(&mut account, progress, &writing);
         (account, ended.and(result))
     }
@@ -270,13 +448,18 @@ impl Writer {
         &self.account
     }
 
-    fn har_exchange(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+    fn har_entry(&mut self, exchange: &Exchange) -> Result<(), RecordError> {
+        // Before it is known whether this is the first entry of its file.
+        if let Err(error) = self.turn_if_due() {
+            self.lose(Reason::WriteFailed);
+            return Err(error);
+        }
         let Writing::Har { size, empty } = &self.format else {
             return Ok(());
         };
         let (size, comma) = (*size, !*empty);
         let mut longer = size;
-        let (taken, result) = self.offer(|out| {
+        let (taken, result) = self.put_now(|out| {
             let start = out.len();
             if comma {
                 out.push(b',');
@@ -286,12 +469,24 @@ impl Writer {
             can_say && longer as u64 <= har::MAX_ARCHIVE
         });
         if taken {
-            let empty = false;
-            self.format = Writing::Har {
-                size: longer,
+            // It may be that of the next file already.
+            if let Writing::Har {
+                size: of_file,
                 empty,
-            };
+            } = &mut self.format
+            {
+                *of_file += longer - size;
+                *empty = false;
+            }
             return result;
+        }
+        let is_too_long = longer as u64 > har::MAX_ARCHIVE;
+        if is_too_long && comma && self.files.is_some() {
+            if let Err(error) = self.turn(0) {
+                self.account.drop(Reason::WriteFailed);
+                return Err(error);
+            }
+            return self.har_entry(exchange);
         }
         if longer as u64 <= har::MAX_ARCHIVE {
             self.account.drop(Reason::RecordIncomplete);
@@ -366,6 +561,9 @@ impl Writer {
                 (false, ..) => {}
                 (true, false, _) => self.account.drop(Reason::RecordIncomplete),
                 (true, true, Ok(())) => self.account.count(Counter::RecordsWritten),
+                (true, true, Err(RecordError::Full { .. })) => {
+                    self.account.drop(Reason::RecordingFull);
+                }
                 (true, true, Err(_)) => self.account.drop(Reason::WriteFailed),
             }
         }
@@ -402,9 +600,7 @@ impl Writer {
         append: impl FnOnce(&mut Vec<u8>) -> bool,
     ) -> (bool, Result<(), RecordError>) {
         self.account.count(Counter::RecordsOffered);
-        let (taken, progress, result) = self.output.record(append);
-        self.count(progress);
-        (taken, result)
+        self.put(append)
     }
 
     fn count(&mut self, progress: Progress) {
@@ -414,16 +610,28 @@ impl Writer {
 
 /// Counts what a write has brought to the file. Packets made up for messages are no records: the messages are.
 fn count(account: &mut Account, progress: Progress, format: &Writing) {
-    let made_up = matches!(
+    if !made_up(format) {
+        account.add(Counter::RecordsWritten, progress.written);
+        account.drop_n(Reason::WriteFailed, progress.lost);
+    }
+}
+
+/// Whether packets are written for messages.
+const fn made_up(format: &Writing) -> bool {
+    matches!(
         format,
         Writing::Pcap {
             captured: false,
             ..
         }
-    );
-    if !made_up {
-        account.add(Counter::RecordsWritten, progress.written);
-        account.drop_n(Reason::WriteFailed, progress.lost);
+    )
+}
+
+/// What closes a file of that format.
+const fn footer(format: Format) -> &'static [u8] {
+    match format {
+        Format::Har => har::FOOTER,
+        _ => b"",
     }
 }
 

@@ -79,7 +79,10 @@ nonsense
         damage[1].starts_with("line 6: not an exchange"),
         "{damage:?}"
     );
-    assert_eq!(damage[2], "line 8: the last line is cut; it is left out");
+    assert_eq!(
+        damage[2],
+        "line 8: the last line is cut (19 bytes of it are there); it is left out"
+    );
 }
 
 #[test]

@@ -353,7 +353,7 @@ fn a_cut_file_says_where() {
     file.pop();
     assert_eq!(
         read(&file).1.expect("an error"),
-        "test.pcap is cut off: it ends inside a packet that begins at byte 43; \
+        "test.pcap is cut off: it ends inside a packet that begins at byte 43, of which 17 bytes are there; \
          the packet before that was used"
     );
 }

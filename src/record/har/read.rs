@@ -1,5 +1,6 @@
 //! Reading HTTP archives: our own, and those of browsers and proxies.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,10 +39,17 @@ fn read_at_most(limit: u64, input: impl Read) -> Vec<Result<Exchange, Damage>> {
         left: limit,
         is_too_long: false,
     };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(&mut input));
-    let result = LogSeed(&mut archive)
-        .deserialize(&mut json)
-        .and_then(|()| json.end());
+    let read = Cell::new(0);
+    let mut json = serde_json::Deserializer::from_reader(Counted {
+        input: BufReader::new(&mut input),
+        read: &read,
+    });
+    let seed = LogSeed {
+        archive: &mut archive,
+        read: &read,
+    };
+    let result = seed.deserialize(&mut json).and_then(|()| json.end());
+    drop(json);
     let mut connections = Connections::default();
     let own = archive.creator == CREATOR;
     let mut exchanges: Vec<_> = archive
@@ -63,7 +71,10 @@ fn read_at_most(limit: u64, input: impl Read) -> Vec<Result<Exchange, Damage>> {
                 limit >> 20
             )
         } else if error.is_eof() || error.is_io() {
-            format!("the archive is cut here: {error}")
+            format!(
+                "the archive is cut here: {error}; {} bytes behind the last whole entry are left out",
+                read.get() - archive.whole
+            )
         } else {
             format!("not an HTTP archive from here on: {error}")
         };
@@ -100,6 +111,22 @@ impl<R: Read> Read for Limited<R> {
 struct Archive {
     creator: String,
     entries: Vec<Entry>,
+    /// Bytes up to the end of the last of them.
+    whole: u64,
+}
+
+/// Counts what is taken.
+struct Counted<'a, R> {
+    input: R,
+    read: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
 }
 
 #[derive(Deserialize)]
@@ -520,14 +547,18 @@ fn port_in(url: &str) -> u16 {
 }
 
 /// Reads the outermost object, whose `log` holds everything.
-struct LogSeed<'a>(&'a mut Archive);
+struct LogSeed<'a> {
+    archive: &'a mut Archive,
+    read: &'a Cell<u64>,
+}
 
 impl<'de> DeserializeSeed<'de> for LogSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         json.deserialize_map(ObjectVisitor {
-            archive: self.0,
+            archive: self.archive,
+            read: self.read,
             in_log: false,
         })
     }
@@ -535,6 +566,7 @@ impl<'de> DeserializeSeed<'de> for LogSeed<'_> {
 
 struct ObjectVisitor<'a> {
     archive: &'a mut Archive,
+    read: &'a Cell<u64>,
     in_log: bool,
 }
 
@@ -563,10 +595,14 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
             match (self.in_log, key.as_str()) {
                 (false, "log") => map.next_value_seed(ObjectVisitor {
                     archive: self.archive,
+                    read: self.read,
                     in_log: true,
                 })?,
                 (true, "creator") => self.archive.creator = map.next_value::<Creator>()?.name,
-                (true, "entries") => map.next_value_seed(EntriesSeed(&mut self.archive.entries))?,
+                (true, "entries") => map.next_value_seed(EntriesSeed {
+                    archive: self.archive,
+                    read: self.read,
+                })?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -577,7 +613,10 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
 }
 
 /// Reads entries one by one, so that those before a damage are kept.
-struct EntriesSeed<'a>(&'a mut Vec<Entry>);
+struct EntriesSeed<'a> {
+    archive: &'a mut Archive,
+    read: &'a Cell<u64>,
+}
 
 impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
     type Value = ();
@@ -596,7 +635,8 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(entry) = seq.next_element()? {
-            self.0.push(entry);
+            self.archive.entries.push(entry);
+            self.archive.whole = self.read.get();
         }
         Ok(())
     }

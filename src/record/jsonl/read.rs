@@ -64,7 +64,11 @@ impl<R: BufRead> Lines<R> {
                 Ok(_) => {}
                 Err(error) => {
                     self.ended = true;
-                    return Some(Err(self.damage(format!("reading stopped: {error}"))));
+                    let cut = self.line.len();
+                    let what = format!(
+                        "reading stopped: {error}; {cut} bytes of this line were there, and are left out"
+                    );
+                    return Some(Err(self.damage(what)));
                 }
             }
             let result = serde_json::from_slice::<Line>(&self.line)
@@ -72,7 +76,10 @@ impl<R: BufRead> Lines<R> {
                     if self.line.ends_with(b"\n") {
                         format!("not an exchange: {error}")
                     } else {
-                        "the last line is cut; it is left out".to_owned()
+                        format!(
+                            "the last line is cut ({} bytes of it are there); it is left out",
+                            self.line.len()
+                        )
                     }
                 })
                 .and_then(|line| line.exchange(self.number));
