@@ -2,7 +2,7 @@
 
 CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture
+FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture read_har read_jsonl parse_filter read_middleware inject_manifest
 
 .PHONY: help setup setup-build demo test bench counts lint deny doc conformance regenerate fuzz image
 

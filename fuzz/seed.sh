@@ -1,8 +1,8 @@
 #!/bin/sh
-# Fills the corpus of a fuzz target with what the tests have. usage: seed.sh TARGET
+# Fills the corpus of a fuzz target with what the tests have. usage: seed.sh TARGET [FOLDER]
 set -eu
 cd "$(dirname "$0")/.."
-corpus=fuzz/corpus/$1
+corpus=${2:-fuzz/corpus/$1}
 mkdir -p "$corpus"
 case $1 in
 read_capture)
@@ -38,6 +38,32 @@ decode_frame)
     for capture in fixtures/conformance/link_*.pcap.gz fixtures/conformance/tun_*.pcap.gz fixtures/conformance/ip*.pcap.gz; do
         gunzip -c "$capture" | python3 fuzz/frames.py >"$corpus/$(basename "$capture" .pcap.gz)"
     done
+    ;;
+read_har)
+    cp fixtures/record/*.har "$corpus"
+    ;;
+read_jsonl)
+    cp fixtures/record/*.jsonl "$corpus"
+    split -l 1 fixtures/record/exchanges.jsonl "$corpus/line-"
+    ;;
+parse_filter)
+    # A rule, and behind its line a request.
+    number=0
+    while IFS= read -r rule; do
+        number=$((number + 1))
+        printf '%s\nPOST /api/v1?a=b HTTP/1.1\r\nHost: shop.example\r\nCookie: a=b; c=d\r\nAuthorization: Basic YTpi\r\nContent-Length: 3\r\n\r\nabc' \
+            "$rule" >"$corpus/rule-$number"
+    done <fuzz/seeds/filters
+    ;;
+read_middleware)
+    printf '1 d7921c0c7f000001388709f8 1795381446370345171 0\nGET / HTTP/1.1\r\nHost: x\r\n\r\n' | od -An -v -tx1 | tr -d ' \n' >"$corpus/request"
+    printf '2 a 2 1\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx' | od -An -v -tx1 | tr -d ' \n' >"$corpus/answer"
+    { cat "$corpus/request"; echo; cat "$corpus/answer"; echo; } >"$corpus/both"
+    printf '3 a 1\n' | od -An -v -tx1 | tr -d ' \n' | tr a-f A-F >"$corpus/replayed"
+    ;;
+inject_manifest)
+    cp k8s/*.yaml "$corpus"
+    cp fuzz/seeds/*.yaml "$corpus"
     ;;
 *)
     echo "seed.sh: no target '$1'" >&2

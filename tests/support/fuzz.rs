@@ -1,16 +1,22 @@
 //! What the fuzz targets do with their bytes; the tests do the same with what the fuzzer found.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
+use std::path::Path;
 
 use shadowtap::account::{Account, Counter, Stage};
 use shadowtap::capture::PacketSource;
 use shadowtap::capture::file::FileSource;
-use shadowtap::exchange::Joiner;
+use shadowtap::exchange::{Exchange, Joiner};
 use shadowtap::http1::{Framing, MessageLimits, MessageReader, Side, Step};
+use shadowtap::inject::sidecar::User;
+use shadowtap::inject::{Change, Done, Kind, Sidecar, inject};
+use shadowtap::middleware::protocol;
 use shadowtap::record::gor::Records;
 use shadowtap::record::jsonl::{Detail, append_exchange};
+use shadowtap::record::{Input, Reader, har_archive};
 use shadowtap::tap::{Tap, TapConfig};
 use shadowtap::time::Timestamp;
+use shadowtap::traffic::Rule;
 use shadowtap::wire::{Decoder, DecoderConfig, LinkType, Packet};
 
 /// Frames, each behind two bytes of its length, all of the link type that the first two bytes tell.
@@ -207,6 +213,164 @@ fn records(input: impl Read) -> Vec<String> {
 struct OneByte<'a>(&'a [u8]);
 
 impl Read for OneByte<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let one = buffer.len().min(1);
+        self.0.read(&mut buffer[..one])
+    }
+}
+
+/// An HTTP archive.
+pub(crate) fn read_har(data: &[u8]) {
+    let whole = exchanges("fuzz.har", Box::new(Cursor::new(data.to_vec())));
+    let slow = exchanges("fuzz.har", Box::new(Slow(Cursor::new(data.to_vec()))));
+    assert_eq!(
+        lines(&whole),
+        lines(&slow),
+        "the way of reading makes a difference"
+    );
+    // What is written of it is an archive again.
+    let archive = har_archive(whole.iter());
+    assert!(std::str::from_utf8(&archive).is_ok(), "JSON is UTF-8");
+    let again = exchanges("fuzz.har", Box::new(Cursor::new(archive)));
+    assert!(again.len() <= whole.len(), "nothing is added");
+}
+
+/// A recording in JSON lines.
+pub(crate) fn read_jsonl(data: &[u8]) {
+    let whole = exchanges("fuzz.jsonl", Box::new(Cursor::new(data.to_vec())));
+    let slow = exchanges("fuzz.jsonl", Box::new(Slow(Cursor::new(data.to_vec()))));
+    let written = lines(&whole);
+    assert_eq!(
+        written,
+        lines(&slow),
+        "the way of reading makes a difference"
+    );
+    // What is written of it is read as the same.
+    let again = exchanges(
+        "fuzz.jsonl",
+        Box::new(Cursor::new(written.clone().into_bytes())),
+    );
+    assert_eq!(sorted(&written), sorted(&lines(&again)));
+}
+
+/// A filter, on the first line, and requests that it is asked about, on a connection behind that.
+pub(crate) fn parse_filter(data: &[u8]) {
+    let at = data.iter().position(|&byte| byte == b'\n');
+    let (rule, stream) = data.split_at(at.unwrap_or(data.len()));
+    let Ok(rule) = std::str::from_utf8(rule) else {
+        return;
+    };
+    let Ok(parsed) = rule.parse::<Rule>() else {
+        return;
+    };
+    assert_eq!(parsed.text(), rule, "a rule is shown as it was written");
+    let gor = [b"1 a 1 0\n", stream].concat();
+    for exchange in exchanges("fuzz.gor", Box::new(Cursor::new(gor))) {
+        if let Some(request) = &exchange.request {
+            let before = parsed.matches(request, Some(200));
+            assert_eq!(before, parsed.matches(request, Some(200)));
+        }
+    }
+}
+
+/// Lines of a middleware.
+pub(crate) fn read_middleware(data: &[u8]) {
+    for line in data.split(|&byte| byte == b'\n') {
+        let Ok(record) = protocol::decode(line) else {
+            continue;
+        };
+        let mut again = Vec::new();
+        protocol::encode(&record, &mut again);
+        // A latency that was not there is written as 0.
+        let back = protocol::decode(&again).expect("what was written is read");
+        assert_eq!(back.payload, record.payload);
+        let mut once_more = Vec::new();
+        protocol::encode(&back, &mut once_more);
+        assert_eq!(once_more, again, "a record comes back");
+    }
+}
+
+/// A manifest: what is put into it is there, once, and can be taken out.
+pub(crate) fn inject_manifest(data: &[u8]) {
+    let Ok(manifest) = std::str::from_utf8(data) else {
+        return;
+    };
+    let add = |kind| {
+        Change::Add(Sidecar {
+            kind,
+            user: User::Root,
+            image: "image".to_owned(),
+            watched: Vec::new(),
+            targets: vec!["http://v2".parse().expect("a target")],
+            admin: 9471,
+            more: Vec::new(),
+        })
+    };
+    for kind in [Kind::Native, Kind::Classic] {
+        let Ok(added) = inject(manifest, &add(kind), &[]) else {
+            continue;
+        };
+        let again = inject(&added.text, &add(kind), &[]).expect("what was written is read");
+        assert_eq!(again.text, added.text, "the second time changes nothing");
+        let unchanged = again
+            .workloads
+            .iter()
+            .all(|(_, done)| *done == Done::Unchanged);
+        assert!(unchanged, "{:?}", again.workloads);
+        let removed = inject(&added.text, &Change::Remove, &[]).expect("what was written is read");
+        assert_eq!(removed.workloads.len(), added.workloads.len());
+    }
+}
+
+/// All exchanges of a recording, in the order of their ids.
+fn exchanges(name: &str, input: Box<dyn Read + Send>) -> Vec<Exchange> {
+    let Ok(input) = Input::from_reader(input, Path::new(name)) else {
+        return Vec::new();
+    };
+    // Its content may be of another format than its name says, packets too.
+    let Ok(mut reader) = Reader::new(vec![input]) else {
+        return Vec::new();
+    };
+    let mut joiner = Joiner::new(1 << 16);
+    let mut found: Vec<_> = reader
+        .by_ref()
+        .filter_map(|event| joiner.push(event))
+        .collect();
+    found.extend(joiner.finish());
+    assert_eq!(reader.account().check(), Ok(()), "{:?}", reader.account());
+    found
+}
+
+fn lines(exchanges: &[Exchange]) -> String {
+    let mut text = Vec::new();
+    for exchange in exchanges {
+        append_exchange(&mut text, exchange, Detail::Recording);
+    }
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// The lines without what numbers them, in order.
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = text.lines().map(without_numbers).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A line without the number of its connection, which is of the reader's making.
+fn without_numbers(line: &str) -> String {
+    match line.split_once("\"connection\":") {
+        Some((before, after)) => {
+            let after = after.trim_start_matches(|it: char| it.is_ascii_digit());
+            format!("{before}{after}")
+        }
+        None => line.to_owned(),
+    }
+}
+
+/// Gives one byte at a time, and owns what it reads.
+struct Slow(Cursor<Vec<u8>>);
+
+impl Read for Slow {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let one = buffer.len().min(1);
         self.0.read(&mut buffer[..one])

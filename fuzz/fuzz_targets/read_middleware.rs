@@ -1,0 +1,5 @@
+#![no_main]
+#[path = "../../tests/support/fuzz.rs"]
+#[expect(dead_code, reason = "the other targets' share")]
+mod targets;
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::read_middleware(data));
