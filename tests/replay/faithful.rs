@@ -8,13 +8,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use shadowtap::account::Reason;
 use shadowtap::capture::PacketSource;
 use shadowtap::capture::file::FileSource;
 use shadowtap::exchange::{ConnectionId, Event, Request};
 use shadowtap::replay::{ReplayConfig, WhenFull};
 use shadowtap::tap::{Tap, TapConfig};
 
-use super::bench::{Act, Bench, LONG, OK, Target, answered, get, listener, live, text, until};
+use super::bench::{
+    Act, Bench, LONG, OK, Target, answered, get, listener, live, skipped, text, until,
+};
 use crate::support::corpus;
 use crate::support::run::in_root;
 
@@ -106,6 +109,49 @@ fn every_captured_request_reaches_the_target_as_it_was() {
     }
     assert!(count > 1000, "{count}");
     bench.finish();
+}
+
+/// Request smuggling: what can be framed in two ways is marked and left aside, everything else goes out byte for byte and can be framed
+/// in one way only.
+#[test]
+fn what_can_be_framed_in_two_ways_is_not_replayed_unless_asked_for() {
+    let target = Target::start(|_| Act::Answer(OK.to_vec()));
+    let mut bench = Bench::start(target.config(), |config| config.marker = None);
+    let (mut sent, mut left_aside) = (Vec::new(), 0);
+    for case in corpus::all() {
+        if !case.class.contains("smuggling") {
+            continue;
+        }
+        for request in whole_requests(&case.name, case.file) {
+            let bytes = [&request.head.bytes()[..], &request.body.wire].concat();
+            let is_doubtful = request.doubts.any();
+            bench.feeder.offer(Arc::new(request));
+            bench.feeder.flush();
+            let replay = bench.next();
+            if is_doubtful {
+                assert_eq!(skipped(&replay), Reason::Ambiguous, "{}", case.name);
+                left_aside += 1;
+                continue;
+            }
+            assert_eq!(
+                answered(replay).response.head.status(),
+                200,
+                "{}",
+                case.name
+            );
+            let head = text(&bytes).to_ascii_lowercase();
+            let head = head.split("\\r\\n\\r\\n").next().expect("a head");
+            let lengths = head.matches("content-length").count();
+            let codings = head.matches("transfer-encoding").count();
+            assert!(lengths + codings <= 1, "{}: {head}", case.name);
+            sent.push(bytes);
+        }
+    }
+    println!("{} sent, {left_aside} left aside", sent.len());
+    assert!(!sent.is_empty() && left_aside > 20);
+    bench.finish();
+    // One after the other, and so in the order of the connections.
+    assert_eq!(text(&target.connections().concat()), text(&sent.concat()));
 }
 
 /// The whole requests in a capture, but for tunnels; as far as the file can be read.
