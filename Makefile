@@ -2,9 +2,10 @@
 
 CARGO ?= $(shell command -v cargo 2>/dev/null || echo "$$HOME/.cargo/bin/cargo")
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 1800
 FUZZ_TARGETS = decode_frame reassemble parse_http read_gor read_capture read_har read_jsonl parse_filter read_middleware inject_manifest
 
-.PHONY: help setup setup-build demo test bench counts lint deny doc conformance regenerate fuzz image
+.PHONY: help setup setup-build demo test bench counts trust soak lint deny doc conformance regenerate fuzz image
 
 help:
 	@echo 'make demo         show the main job, live, on this machine'
@@ -12,6 +13,8 @@ help:
 	@echo 'make setup        install what is missing to build and to test'
 	@echo 'make bench        what the benchmarks in benches/ measure on this machine'
 	@echo 'make counts       instructions for each packet read and request replayed'
+	@echo 'make trust        version 1 beside a sidecar in trouble, lost packets, floods: writes docs/trust.md'
+	@echo 'make soak         half an hour of load (SOAK_SECONDS): writes docs/soak.md'
 	@echo 'make lint         formatting and lints'
 	@echo 'make deny         licences, sources and advisories of every dependency (installs cargo-deny if it is missing)'
 	@echo 'make doc          the API documentation, warnings are errors'
@@ -33,10 +36,16 @@ test: setup
 	$(CARGO) test --locked
 
 bench: setup-build
-	$(CARGO) bench --locked --bench '*'
+	$(CARGO) bench --locked --bench compare --bench judge --bench lateness --bench performance
 
 counts: setup-build
 	@$(CARGO) bench --quiet --locked --bench performance -- counts
+
+trust: setup
+	@$(CARGO) bench --quiet --locked --bench trust
+
+soak: setup
+	@$(CARGO) bench --quiet --locked --bench trust -- soak $(SOAK_SECONDS)
 
 lint: setup-build
 	$(CARGO) fmt --check

@@ -10,6 +10,8 @@ pub(crate) mod files;
 pub(crate) mod fuzz;
 // Link layers, tunnels, fragments.
 pub(crate) mod frames;
+// Hostile traffic.
+pub(crate) mod flood;
 // HTTP messages and what a reader must find of them.
 pub(crate) mod http;
 // Pods, Services and names in network namespaces.
@@ -17,6 +19,8 @@ pub(crate) mod http;
 pub(crate) mod cluster;
 // The pipeline without the program around it.
 pub(crate) mod inside;
+// Traffic with losses.
+pub(crate) mod lossy;
 // TCP conversations, packet by packet.
 pub(crate) mod net;
 // Why a capture is read differently from its truth.

@@ -52,6 +52,8 @@ mod wire;
 mod memory;
 // The core has no clock, sockets, threads or files, and its lints say so.
 mod purity;
+// Lost packets and hostile traffic.
+mod trust;
 // What holds for any traffic.
 mod properties;
 // What they share: building captures, scoring, running the program.
