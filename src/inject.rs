@@ -4,6 +4,7 @@
 //! comments, order and layout of everything else stay to the byte, in YAML of block and flow style and in JSON, which is
 //! YAML too. What is put in is described in [`sidecar`].
 
+mod check;
 mod edit;
 pub mod sidecar;
 mod yaml;
@@ -100,6 +101,20 @@ pub enum InjectError {
         /// The port.
         port: u16,
     },
+    /// The pod has no network of its own.
+    #[error(
+        "{workload}: the pod has hostNetwork, where the sidecar would see the traffic of the whole node; run 'shadowtap mirror' \
+         on the node instead, or name the other workloads: --workload NAME"
+    )]
+    HostNetwork {
+        /// Which workload.
+        workload: String,
+    },
+    /// The text cannot be edited without leaving something else behind.
+    #[error(
+        "it is laid out in a way that cannot be changed in place; write it plainly first: kubectl apply --dry-run=client -o yaml -f FILE"
+    )]
+    Layout,
     /// The sidecar would keep a job from ending.
     #[error(
         "{workload}: a job ends when all of its containers have ended, which a classic sidecar does not; leave --classic out \
@@ -122,14 +137,22 @@ pub fn inject(manifest: &str, change: &Change, only: &[String]) -> Result<Inject
         find_workloads(document, only, &mut found);
     }
     let mut edits = Edits::new(manifest);
-    let mut workloads = Vec::new();
-    for workload in found {
-        let done = workload.apply(change, &mut edits)?;
-        workloads.push((workload.name, done));
+    let mut dones = Vec::new();
+    for workload in &found {
+        dones.push(workload.apply(change, &mut edits)?);
     }
+    let text = edits.apply();
+    let list = match change {
+        Change::Remove => None,
+        Change::Add(sidecar) => Some(sidecar.kind.lists().0),
+    };
+    if text != manifest && !check::is_as_meant(&documents, &found, &text, only, list) {
+        return Err(InjectError::Layout);
+    }
+    let names = found.into_iter().map(|workload| workload.name);
     Ok(Injected {
-        text: edits.apply(),
-        workloads,
+        text,
+        workloads: names.zip(dones).collect(),
     })
 }
 
@@ -153,6 +176,12 @@ fn find_workloads<'a>(node: &'a Node, only: &[String], found: &mut Vec<Workload<
         }
         return;
     }
+    // Others have kinds of the same names, such as Volcano's Job.
+    let group = node.get("apiVersion").and_then(Node::text);
+    let group = group.map(|version| version.rsplit_once('/').map_or("", |(group, _)| group));
+    if group.is_some_and(|group| !matches!(group, "" | "apps" | "batch" | "argoproj.io")) {
+        return;
+    }
     let path: &[&str] = match kind {
         "Pod" => &["spec"],
         "Deployment"
@@ -169,14 +198,19 @@ fn find_workloads<'a>(node: &'a Node, only: &[String], found: &mut Vec<Workload<
     if !only.is_empty() && !only.iter().any(|only| Some(only.as_str()) == name) {
         return;
     }
+    // As far as an alias, of which it is said that it is one.
+    let spec = path.iter().try_fold(node, |node, key| match node.value {
+        Value::Alias => Some(node),
+        _ => node.get(key),
+    });
     // An Argo Rollout may refer to the template of a Deployment.
-    if kind == "Rollout" && node.at(path).is_none() {
+    if kind == "Rollout" && spec.is_none() {
         return;
     }
     found.push(Workload {
         name: format!("{kind} {}", name.unwrap_or("without a name")),
         kind,
-        spec: node.at(path),
+        spec,
     });
 }
 
@@ -191,7 +225,9 @@ impl Workload<'_> {
         self.list(spec, "containers")?
             .filter(|containers| !containers.is_empty())
             .ok_or_else(|| {
-                self.shape("containers", spec.get("containers"), "a list of containers")
+                let merged = || spec.get("<<");
+                let found = spec.get("containers").or_else(merged);
+                self.shape("containers", found, "a list of containers")
             })?;
         for list in ["initContainers", "volumes"] {
             self.list(spec, list)?;
@@ -202,26 +238,24 @@ impl Workload<'_> {
         let before = edits.len();
         match change {
             Change::Remove => {
-                for list in ["initContainers", "containers"] {
-                    edits.remove(spec, list, sidecar::NAME);
-                }
-                edits.remove(spec, "volumes", sidecar::NO_TOKEN);
+                edits.remove(spec, &check::OURS);
             }
             Change::Add(sidecar) => {
-                let (list, other) = match sidecar.kind {
-                    Kind::Native => ("initContainers", "containers"),
-                    Kind::Classic if matches!(self.kind, "Job" | "CronJob") => {
-                        let workload = self.name.clone();
-                        return Err(InjectError::ClassicJob { workload });
-                    }
-                    Kind::Classic => ("containers", "initContainers"),
-                };
+                if sidecar.kind == Kind::Classic && matches!(self.kind, "Job" | "CronJob") {
+                    let workload = self.name.clone();
+                    return Err(InjectError::ClassicJob { workload });
+                }
+                if spec.get("hostNetwork").and_then(Node::text) == Some("true") {
+                    let workload = self.name.clone();
+                    return Err(InjectError::HostNetwork { workload });
+                }
+                let (list, other) = sidecar.kind.lists();
                 let watched = match sidecar.watched.is_empty() {
                     true => vec![self.port(spec)?],
                     false => sidecar.watched.clone(),
                 };
                 self.check_admin_port(spec, sidecar.admin)?;
-                edits.remove(spec, other, sidecar::NAME);
+                edits.remove(spec, &[(other, sidecar::NAME)]);
                 edits.ensure(spec, list, sidecar::NAME, &sidecar.container(&watched));
                 edits.ensure(spec, "volumes", sidecar::NO_TOKEN, &sidecar::no_token());
             }
@@ -282,6 +316,9 @@ impl Workload<'_> {
                 numbers = http;
             }
         }
+        // One port may be opened to the node under several names.
+        numbers.sort_unstable();
+        numbers.dedup();
         match *numbers {
             [port] => Ok(WatchedEnd {
                 address: None,

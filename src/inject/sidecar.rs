@@ -47,6 +47,16 @@ pub enum Kind {
     Classic,
 }
 
+impl Kind {
+    /// The list of containers that it is in, and the one that it is not in.
+    pub(super) const fn lists(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Native => ("initContainers", "containers"),
+            Self::Classic => ("containers", "initContainers"),
+        }
+    }
+}
+
 /// Whom a sidecar runs as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum User {

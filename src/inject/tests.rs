@@ -75,6 +75,22 @@ const MANIFESTS: &[(&str, &str)] = &[
         "kind: Pod\nspec:\n  initContainers: []\n  volumes: [ ]\n  containers:\n  - name: a\n    ports: [{containerPort: 80}]\n",
     ),
     (
+        "comments, anchors and tags behind the dash",
+        "kind: Pod\nspec:\n  initContainers: &all # these\n  - # the first - of two\n    name: i\n  - &second\n    name: j\n    env:\n  - *second\n  containers: !!seq\n  -   # the only one\n    name: a\n    ports: [{containerPort: 80}]\n  volumes:\n    - !!map\n      name: v\n",
+    ),
+    (
+        "flow style over many lines, with commas at the end",
+        "kind: Pod\nspec: {\n  # before\n  containers: [ # behind\n    { name: a, ports: [ { containerPort: 80 } ], },\n  ],\n  initContainers: [ { name: i }, ],\n}\n",
+    ),
+    (
+        "json with both lists at its end",
+        r#"{"kind":"Pod","spec":{"volumes":[{"name":"v"}],"hostname":"h","containers":[{"name":"a","ports":[{"containerPort":80}]}]}}"#,
+    ),
+    (
+        "a byte order mark, tabs in texts, characters of several bytes",
+        "\u{feff}kind: Pod\nmetadata:\n  annotations: {a: \"x\ty\", b: '漢字'}\n  labels:\n    c: |-\n      \ttab\n      - name: shadowtap\nspec:\n  containers:\n  - name: a # ünï\n    args:\n    - |+\n      keep\n\n    ports:\n    - containerPort: 80\n",
+    ),
+    (
         "containers right behind a dash",
         "kind: List\nitems:\n- kind: Pod\n  spec: {containers: [ {name: a, ports: [{containerPort: 80}]} ]}\n",
     ),
@@ -198,6 +214,68 @@ fn a_null_list_is_none() {
 }
 
 #[test]
+fn neighbours_that_were_both_added_go_together() {
+    // The cluster, or a person, may have put them anywhere.
+    let lists = [
+        r#""initContainers":[{"name":"shadowtap"}]"#,
+        r#""volumes":[{"name":"shadowtap-no-token"}]"#,
+        r#""containers":[{"name":"a"}]"#,
+    ];
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let spec = order.map(|index| lists[index]).join(",");
+        let manifest = format!(r#"{{"kind":"Pod","spec":{{{spec}}}}}"#);
+        assert_eq!(
+            injected(&manifest, &Change::Remove).text,
+            r#"{"kind":"Pod","spec":{"containers":[{"name":"a"}]}}"#,
+            "{manifest}"
+        );
+    }
+    let manifest =
+        "kind: Pod\nspec:\n  initContainers: [ {name: shadowtap}, ]\n  containers: [{name: a}]\n";
+    let without = injected(manifest, &Change::Remove).text;
+    assert!(without.contains("initContainers: [ "), "{without}");
+}
+
+#[test]
+fn a_layout_that_cannot_be_edited_is_refused() {
+    for manifest in [
+        "kind: Pod\nspec:\n  ? containers\n  : - name: a\n      ports: [{containerPort: 80}]\n",
+        "kind: Pod\rspec:\r  containers:\r  - name: a\r    ports: [{containerPort: 80}]\r",
+    ] {
+        for kind in [Kind::Native, Kind::Classic] {
+            let outcome = inject(manifest, &add(kind), &[]);
+            assert_eq!(outcome, Err(InjectError::Layout), "{manifest}");
+        }
+    }
+}
+
+#[test]
+fn kinds_of_others_with_the_same_name_are_left_alone() {
+    let theirs = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec:\n  tasks: []\n---\n";
+    let manifest = format!("{theirs}{}", MANIFESTS[0].1);
+    let with = injected(&manifest, &add(Kind::Native));
+    assert_eq!(with.workloads.len(), 1);
+    assert!(with.text.starts_with(theirs));
+}
+
+#[test]
+fn one_port_under_two_names_is_one_port() {
+    let manifest = "kind: Pod\nspec:\n  containers:\n  - name: a\n    ports:\n    - {name: x, containerPort: 80, hostPort: 1}\n    - {name: y, containerPort: 80}\n";
+    assert!(
+        injected(manifest, &add(Kind::Native))
+            .text
+            .contains("--port=80\n")
+    );
+}
+
+#[test]
 fn the_port_is_the_one_that_the_container_names_or_that_is_called_http() {
     for (name, manifest) in MANIFESTS {
         let with = injected(manifest, &add(Kind::Native)).text;
@@ -277,6 +355,18 @@ fn what_cannot_be_changed_says_why() {
             "the pod's spec is an alias",
         ),
         (
+            "kind: List\nitems:\n- kind: Pod\n  spec: &x {containers: [{name: a, ports: [{containerPort: 80}]}]}\n- kind: Deployment\n  spec:\n    template: {spec: *x}\n",
+            "Deployment without a name: the pod's spec is an alias",
+        ),
+        (
+            "x: &x {containers: [{name: a}]}\nkind: Pod\nspec:\n  <<: *x\n",
+            "containers is an alias",
+        ),
+        (
+            "kind: Pod\nspec: {hostNetwork: true, containers: [{name: a, ports: [{containerPort: 80}]}]}\n",
+            "the pod has hostNetwork",
+        ),
+        (
             "kind: Pod\nspec: {containers: [{name: a}]}\n",
             "its containers name no port",
         ),
@@ -303,7 +393,9 @@ fn no_prefix_of_a_manifest_makes_it_panic() {
     for (_, manifest) in MANIFESTS {
         for (end, _) in manifest.char_indices() {
             for change in [add(Kind::Native), add(Kind::Classic), Change::Remove] {
-                let _ = inject(&manifest[..end], &change, &[]);
+                if let Ok(with) = inject(&manifest[..end], &change, &[]) {
+                    let _ = inject(&with.text, &Change::Remove, &[]);
+                }
             }
         }
     }

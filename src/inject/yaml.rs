@@ -182,7 +182,9 @@ impl<'a> Reader<'a> {
                 };
                 let bounds = entries.first().zip(entries.last());
                 let bounds = bounds.map(|((first, _), (key, value))| {
-                    first.place.start..value.place.end.max(key.place.end)
+                    // Where a value is left out, its place is that of the next token.
+                    let last = if value.place.is_empty() { key } else { value };
+                    first.place.start..last.place.end
                 });
                 self.collection(place, end, '{', bounds, Value::Map(entries))
             }
