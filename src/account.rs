@@ -346,8 +346,10 @@ named_enum! {
         Version1NotSeen = "version_1_not_seen",
         /// Version 2's answer was larger than what is kept of one.
         Version2TooLarge = "version_2_too_large",
-        /// Version 2 was not reached through no fault of its own: its name did not resolve, or the program stopped.
+        /// Version 2 was not reached through no fault of its own: it was not sent to, or the program stopped.
         Version2NotReached = "version_2_not_reached",
+        /// There was no version 2 at the time: its name did not resolve.
+        NoVersion2 = "no_version_2",
         /// An answer is larger than what is compared, its codings taken off.
         ContentTooLarge = "content_too_large",
         /// The memory bound for answers that wait for the other version's was reached.
@@ -447,9 +449,8 @@ impl Reason {
             RecordQueueFull | RecordFiltered | RecordSampledOut | RecordingFull | WriteFailed
             | RecordIncomplete | RecordLimited => Stage::Record,
             Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
-            | Version2TooLarge | Version2NotReached | ContentTooLarge | CompareOverBudget => {
-                Stage::Compare
-            }
+            | Version2TooLarge | Version2NotReached | NoVersion2 | ContentTooLarge
+            | CompareOverBudget => Stage::Compare,
             EgressIncomplete | EgressQueueFull | MockUnreachable | NoMock => Stage::Egress,
             StubWithoutRequest | StubEvicted | StubRemoved | StubHeldAtEnd => Stage::Stub,
             MockMiss | MockRefused | MockCallerGone | PassThroughFailed => Stage::Mock,
@@ -489,6 +490,7 @@ impl Reason {
                 | Marked
                 | Filtered
                 | OutsideSlice
+                | NoVersion2
                 | RecordFiltered
                 | RecordSampledOut
                 | SampledOut

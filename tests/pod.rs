@@ -39,6 +39,15 @@ fn served(app: &Running, phase: &str, count: usize, times: usize) {
     }
 }
 
+/// The verdict of a pod's sidecar, and how much of the traffic it says it is over.
+fn verdict(pod: &Pod) -> serde_json::Value {
+    let said = pod
+        .fetch("http://127.0.0.1:9471/verdict")
+        .expect("it lives");
+    let mut said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    said["data"].take()
+}
+
 fn balanced(said: &str) {
     assert!(said.contains("The account"), "no account: {said}");
     assert!(!said.contains("this is a bug"), "{said}");
@@ -78,6 +87,11 @@ fn from_the_first_apply_to_the_switch_and_back() {
         served(&v2, phase, count, 1);
     }
     served(&v2, "alone", 20, 0);
+    // What came before there was a version 2 does not keep it from being promoted.
+    wait_for("the requests to be judged", || {
+        verdict(&pod1)["requests"] == 80
+    });
+    assert_eq!(verdict(&pod1)["completeness"], 1.0, "{}", verdict(&pod1));
 
     // It is killed: version 1 answers as ever.
     v2.kill();
@@ -174,6 +188,11 @@ fn nothing_is_replayed_where_the_preview_service_selects_version_1() {
         });
         served(&v1, "release", 40, 1);
         served(&v2, "release", 40, 1);
+        // The time between two releases does not keep the next version 2 from being promoted.
+        wait_for("the requests to be judged", || {
+            verdict(&pod1)["requests"] == 40
+        });
+        assert_eq!(verdict(&pod1)["completeness"], 1.0, "{}", verdict(&pod1));
         // Version 2's own sidecar has seen them, and that its target is itself.
         wait_for("the pause at version 2", || {
             pod2.readiness().contains("is paused")

@@ -233,8 +233,10 @@ pub(super) fn completeness(
     let mut note = |account: &Account, stage: Stage, share: u64| {
         for &reason in Reason::ALL {
             // What was tried and failed is judged; what could not be is counted when comparing.
+            // Nothing is missing from what was to be judged while there was no version 2, as between two releases.
             let is_meant = reason.stage() == stage
                 && !reason.intentional()
+                && reason != Reason::TargetIsVersion1
                 && !(stage == Stage::Replay && is_failure_to_answer(reason));
             let count = account.dropped(reason) / share.max(1);
             if is_meant && count > 0 {
@@ -521,7 +523,8 @@ impl Join {
                 Some(answer)
             }
             Some(Outcome::Answered(_)) => return Err(Reason::Version2TooLarge),
-            Some(Outcome::Failed(Reason::ResolveFailed | Reason::StoppedUnanswered)) => {
+            Some(Outcome::Failed(Reason::ResolveFailed)) => return Err(Reason::NoVersion2),
+            Some(Outcome::Failed(Reason::StoppedUnanswered)) => {
                 return Err(Reason::Version2NotReached);
             }
             Some(Outcome::Failed(_)) => None,
