@@ -581,7 +581,9 @@ impl Mock {
                 .to_owned();
         }
         let hosts = self.store.hosts();
-        if hosts.contains(&call.host) {
+        if hosts.is_empty() {
+            "no written stub fits, and version 1 has called nobody yet".to_owned()
+        } else if hosts.contains(&call.host) {
             format!(
                 "version 1 called {} otherwise: {}",
                 call.host,

@@ -139,8 +139,10 @@ pub struct Pattern {
     pub path: Option<Text>,
     /// The path with the query.
     pub url: Option<Text>,
-    /// Parameters of the query.
+    /// Parameters of the query, as they are without their percent signs.
     pub query: Vec<(String, Text)>,
+    /// Whether the query has no others.
+    pub is_whole_query: bool,
     /// Fields of the head, names in lower case.
     pub fields: Vec<(String, Text)>,
     /// The body; all must fit.
@@ -215,19 +217,42 @@ impl Pattern {
             && of(&self.host, &|| call.host.clone())
             && of(&self.path, &|| call.path.clone())
             && of(&self.url, &|| url_of(call))
-            && self.query.iter().all(|(name, wanted)| {
-                let mut values = call.query.iter().filter(|(it, _)| it == name).peekable();
-                if values.peek().is_none() {
-                    return wanted.fits(None);
-                }
-                values.any(|(_, value)| wanted.fits(Some(value)))
-            })
+            && self.fits_query(&call.query)
             && self
                 .fields
                 .iter()
                 .all(|(name, wanted)| wanted.fits(field(name).as_deref()))
             && self.body.iter().all(|wanted| wanted.fits(&call.body))
     }
+}
+
+impl Pattern {
+    fn fits_query(&self, query: &[(String, String)]) -> bool {
+        if self.is_whole_query && self.query.len() != query.len() {
+            return false;
+        }
+        if self.query.is_empty() {
+            return true;
+        }
+        let query: Vec<(String, String)> = query.iter().map(decoded).collect();
+        self.query.iter().all(|(name, wanted)| {
+            let mut values = query.iter().filter(|(it, _)| it == name).peekable();
+            if values.peek().is_none() {
+                return wanted.fits(None);
+            }
+            values.any(|(_, value)| wanted.fits(Some(value)))
+        })
+    }
+}
+
+/// A parameter of a query without its percent and plus signs.
+pub(super) fn decoded((name, value): &(String, String)) -> (String, String) {
+    let pair = format!("{name}={value}");
+    let mut pairs = form_urlencoded::parse(pair.as_bytes());
+    let pair = pairs
+        .next()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()));
+    pair.unwrap_or_default()
 }
 
 /// The path and the query; parameters are in order of their names.

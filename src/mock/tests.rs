@@ -520,6 +520,10 @@ fn wiremock_mappings_fit_what_they_ask_for() {
         (json!({"method": "PUT"}), false),
         (json!({"url": "/pay/7?a=1&b=2"}), true),
         (json!({"url": "/pay/7?a=1&b=3"}), false),
+        (json!({"url": "/pay/7?a=1"}), false),
+        (json!({"url": "/pay/7"}), false),
+        (json!({"urlPathTemplate": "/pay/{number}"}), true),
+        (json!({"urlPathTemplate": "/{what}"}), false),
         (json!({"urlPath": "/pay/7"}), true),
         (json!({"urlPathPattern": "/pay/[0-9]+"}), true),
         (json!({"urlPathPattern": "/pay"}), false),
@@ -558,8 +562,12 @@ fn wiremock_mappings_fit_what_they_ask_for() {
     for (mapping, wrong) in [
         (json!({"request": {}}), "\"response\" is missing"),
         (
-            json!({"request": {"urlPathTemplate": "/a"}, "response": {}}),
-            "request.urlPathTemplate is not supported",
+            json!({"request": {"urlPathTemplate": "/a/{b"}, "response": {}}),
+            "a brace is open",
+        ),
+        (
+            json!({"request": {"cookies": {}}, "response": {}}),
+            "request.cookies is not supported",
         ),
         (
             json!([{"request": {}, "response": {"fault": "EMPTY_RESPONSE"}}]),
@@ -574,6 +582,32 @@ fn wiremock_mappings_fit_what_they_ask_for() {
         let error = wiremock::read(&mapping).err().unwrap_or_default();
         assert!(error.contains(wrong), "{error}");
     }
+}
+
+#[test]
+fn what_wiremock_exports_is_read_and_its_parameters_are_decoded() {
+    let exported = json!({"mappings": [{
+        "id": "8c5db8b0-2db4-4ad7-a99f-38c9b00da3f7", "uuid": "8c5db8b0-2db4-4ad7-a99f-38c9b00da3f7",
+        "persistent": true, "insertionIndex": 3,
+        "request": {"method": "GET", "urlPath": "/find", "queryParameters": {"q": {"equalTo": "tea & cake"}}},
+        "response": {"status": 200, "body": "found", "headers": {"Content-Type": "text/plain"}},
+    }], "meta": {"total": 1}});
+    let mut mock = unfed();
+    for written in wiremock::read(&exported).unwrap() {
+        mock.write(written);
+    }
+    for line in ["GET /find?q=tea%20%26%20cake", "GET /find?q=tea+%26+cake"] {
+        let told = ask(&mut mock, call(line, "", None), at(1));
+        assert_eq!(told, ("exact", "found".to_owned()), "{line}");
+    }
+    let (_, said) = ask(&mut mock, call("GET /find?q=tea", "", None), at(1));
+    assert!(said.contains("no written stub fits"), "{said}");
+    // And the other way: what version 1 called is exported as WireMock compares it.
+    let mut first = unfed();
+    first.learn(exchange("GET /find?q=a%20b", "", Some("x")), vec![]);
+    let exported = wiremock::write(first.written(), first.stubs());
+    let query = &exported["mappings"][0]["request"]["queryParameters"];
+    assert_eq!(query["q"]["equalTo"], "a b");
 }
 
 #[test]

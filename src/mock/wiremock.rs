@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Digest, plain_host};
 use super::store::STARTED;
-use super::stub::{Answer, BodyPattern, Pattern, Scenario, Stub, StubId, Text, Written};
+use super::stub::{Answer, BodyPattern, Pattern, Scenario, Stub, StubId, Text, Written, decoded};
 
 /// Reads one mapping, a list of them, or `{"mappings": […]}`.
 ///
@@ -53,6 +53,8 @@ fn read_one(mapping: &Value) -> Result<Written, String> {
             "newScenarioState",
             "persistent",
             "metadata",
+            // What WireMock adds when it exports.
+            "insertionIndex",
         ],
         "a mapping",
     )?;
@@ -97,14 +99,15 @@ fn read_request(members: &Map<String, Value>) -> Result<Pattern, String> {
                 // As a set, like every query.
                 let (path, query) = text()?.split_once('?').unwrap_or((text()?, ""));
                 pattern.path = Some(Text::Equal(path.to_owned()));
-                for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    let value = Text::Equal(value.to_owned());
-                    pattern.query.push((name.to_owned(), value));
+                pattern.is_whole_query = true;
+                for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+                    let value = Text::Equal(value.into_owned());
+                    pattern.query.push((name.into_owned(), value));
                 }
             }
             "urlPath" => pattern.path = Some(Text::Equal(text()?.to_owned())),
             "urlPathPattern" => pattern.path = Some(Text::Matches(regex(text()?)?)),
+            "urlPathTemplate" => pattern.path = Some(Text::Matches(template(text()?)?)),
             "urlPattern" => pattern.url = Some(Text::Matches(regex(text()?)?)),
             "host" => pattern.host = Some(host(read_text(value, "request.host")?)),
             "queryParameters" => {
@@ -132,7 +135,7 @@ fn read_request(members: &Map<String, Value>) -> Result<Pattern, String> {
             }
             other => {
                 return Err(format!(
-                    "request.{other} is not supported; known are method, url, urlPath, urlPattern, urlPathPattern, host, \
+                    "request.{other} is not supported; known are method, url, urlPath, urlPattern, urlPathPattern, urlPathTemplate, host, \
                      queryParameters, headers and bodyPatterns"
                 ));
             }
@@ -270,6 +273,22 @@ fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?:{text})$")).map_err(|error| format!("{text:?}: {error}"))
 }
 
+/// `/contacts/{id}`: any segment stands for a name in braces.
+fn template(text: &str) -> Result<Regex, String> {
+    let mut pattern = String::new();
+    let mut rest = text;
+    while let Some((fixed, behind)) = rest.split_once('{') {
+        let (_, behind) = behind
+            .split_once('}')
+            .ok_or_else(|| format!("{text:?}: a brace is open"))?;
+        pattern += &regex::escape(fixed);
+        pattern += "[^/]+";
+        rest = behind;
+    }
+    pattern += &regex::escape(rest);
+    regex(&pattern)
+}
+
 fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, String> {
     value
         .as_object()
@@ -342,7 +361,8 @@ fn request_of(stub: &Stub) -> Value {
         let query: Map<String, Value> = call
             .query
             .iter()
-            .map(|(name, value)| (name.clone(), json!({ "equalTo": value })))
+            .map(decoded)
+            .map(|(name, value)| (name, json!({ "equalTo": value })))
             .collect();
         request["queryParameters"] = query.into();
     }
