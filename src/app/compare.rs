@@ -51,6 +51,8 @@ pub struct Settings {
     pub margin: LatencyMargin,
     /// How much worse version 2 may be.
     pub tolerances: Tolerances,
+    /// Whether how long answers take is left out: behind a mock, version 2 waits until version 1 has made its calls.
+    pub untimed: bool,
 }
 
 /// Where answers are put down, and where the results are read.
@@ -108,7 +110,8 @@ impl Comparer {
             redactor: Redactor::new(random_key()?, settings.redact),
             tolerances: settings.tolerances,
         }));
-        let join = Join::new(settings.rules, settings.routes, has_control);
+        let mut join = Join::new(settings.rules, settings.routes, has_control);
+        join.untimed = settings.untimed;
         let common = Arc::clone(&comparing.0);
         let thread = thread::Builder::new()
             .name("compare".to_owned())
@@ -333,6 +336,7 @@ struct Join {
     rules: Rules,
     endpoints: Endpoints,
     has_control: bool,
+    untimed: bool,
     halves: AHashMap<ExchangeId, Half>,
     order: VecDeque<(ExchangeId, Instant)>,
     bytes: usize,
@@ -345,6 +349,7 @@ impl Join {
             rules,
             endpoints: Endpoints::new(routes, MOST_ENDPOINTS),
             has_control,
+            untimed: false,
             halves: AHashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
@@ -559,7 +564,7 @@ impl Join {
             .as_ref()
             .is_none_or(|response| is_failure(response.head.status()));
         let latency = match v2_took {
-            Some(v2) if !v1_failed && !v2_failed => {
+            Some(v2) if !self.untimed && !v1_failed && !v2_failed => {
                 took(&request, &v1).map(|v1| Latency { v1, v2 })
             }
             _ => None,

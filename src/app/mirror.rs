@@ -77,6 +77,11 @@ impl Mirror {
         };
         let comparer = start_comparer(job.compare.as_ref(), WhenFull::DropNewest)?;
         let comparing = comparer.as_ref().map(Comparer::comparing);
+        if job.compare.as_ref().is_some_and(|it| it.settings.untimed) {
+            tracing::info!(
+                "how long version 2 takes is not judged: behind a mock it waits until version 1 has made its own calls"
+            );
+        }
         let mut egress = match &job.egress {
             Some(config) => Some(Egress::start(config, comparing).await?),
             None => None,

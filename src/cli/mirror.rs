@@ -97,7 +97,8 @@ struct EgressFlags {
     )]
     learn_egress: Vec<Called>,
 
-    /// The mock that is told of the calls and of the replays, so that it gives version 2 the same answers.
+    /// The mock that is told of the calls and of the replays, so that it gives version 2 the same answers. How long version 2
+    /// takes is not judged then: it waits there until version 1 has made its own calls.
     #[arg(
         long,
         value_name = "URL",
@@ -153,8 +154,14 @@ impl Flags {
         let budgets = self.tap.budgets();
         let traffic = self.select.into_live_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
-        let compare = self.compare.into_job(!self.no_compare, &mut targets)?;
+        let mut compare = self.compare.into_job(!self.no_compare, &mut targets)?;
         let egress = self.egress.into_config()?;
+        if let (Some(compare), Some(_)) = (
+            &mut compare,
+            egress.as_ref().and_then(|egress| egress.to_mock.as_ref()),
+        ) {
+            compare.settings.untimed = true;
+        }
         let limits = self.live.limits(&self.tap);
         let mut live = self.live.into_config(self.port.clone())?;
         if let Some(egress) = &egress {

@@ -181,12 +181,18 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
         }
     }
     if verdict.verdict == Decision::Promote {
+        let is_timed = verdict.endpoints.iter().any(|it| it.latency.is_some());
         reasons.push(format!(
             "{} requests: no field of a covered endpoint differs in {} of the answers or more, version 2 fails in less than \
-             {} more, and is not slower than the margin",
+             {} more, and {}",
             grouped(verdict.requests),
             percent(tolerances.max_difference),
             percent(tolerances.max_errors),
+            if is_timed {
+                "is not slower than the margin"
+            } else {
+                "how long it takes was not judged"
+            },
         ));
         let good = verdict
             .endpoints

@@ -179,6 +179,7 @@ impl CompareFlags {
                 redact: self.redact.redact,
                 margin: self.margin.margin(),
                 tolerances: self.tolerances.over(Tolerances::default()),
+                untimed: false,
             },
             has_control,
         }))
