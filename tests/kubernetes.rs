@@ -2,7 +2,7 @@
 //! and their flags against the program's own parser.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shadowtap::cli::{Config, Job};
 
 use crate::support::run::{PROGRAM, in_root};
+use crate::support::stage::Process;
 
 /// The oldest version with native sidecars, one between, and the newest that the schemas are there for.
 const VERSIONS: [&str; 3] = ["1.29", "1.33", "1.36"];
@@ -185,6 +186,112 @@ fn every_manifest_is_one_that_kubernetes_takes() {
         }
     }
     assert_eq!(sidecars, 1);
+}
+
+#[test]
+fn the_mock_s_manifest_is_one_that_kubernetes_takes_and_its_parts_fit_together() {
+    let Some(python) = python() else {
+        return;
+    };
+    let text = fs::read_to_string(in_root("k8s/mock.yaml")).expect("it is there");
+    let documents = valid(&python, &text);
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        let those = documents.iter().filter(|it| it["kind"] == kind);
+        those.collect()
+    };
+    // It goes where the user says: nothing in it may lead version 1 to the mock.
+    for document in &documents {
+        assert!(
+            document["metadata"].get("namespace").is_none(),
+            "{document}"
+        );
+        assert_ne!(document["metadata"]["name"], "payment");
+    }
+    let [deployment] = of_kind("Deployment")[..] else {
+        panic!("one Deployment");
+    };
+    let pod = &deployment["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    let flags = container["args"].as_array().expect("arguments");
+    let flags = flags.iter().map(|flag| flag.as_str().expect("text"));
+    let job = match Config::parse(std::iter::once("shadowtap").chain(flags)).map(|it| it.job) {
+        Ok(Job::Mock(job)) => job,
+        other => panic!("{other:?}"),
+    };
+    let port_of = |name: &str| {
+        let ports = container["ports"].as_array().expect("ports");
+        let port = ports.iter().find(|port| port["name"] == name);
+        port.expect(name)["containerPort"].clone()
+    };
+    assert_eq!(port_of("http"), json!(job.listen.port()));
+    assert_eq!(
+        port_of("admin"),
+        json!(job.admin.expect("an admin server").address.port())
+    );
+    assert_eq!(
+        container["image"],
+        shadowtap::inject::sidecar::DEFAULT_IMAGE
+    );
+    assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], json!(true));
+    assert_eq!(
+        container["securityContext"]["capabilities"],
+        json!({"drop": ["ALL"]})
+    );
+    assert_eq!(deployment["spec"]["replicas"], json!(1));
+    let [service] = of_kind("Service")[..] else {
+        panic!("one Service");
+    };
+    assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
+    for port in service["spec"]["ports"].as_array().expect("ports") {
+        port_of(port["targetPort"].as_str().expect("a name"));
+    }
+    // Version 2 reaches the mock on the port of its pods, which is what a policy sees.
+    let policies = of_kind("NetworkPolicy");
+    let [version_2, mock] = policies[..] else {
+        panic!("two policies");
+    };
+    let to_mock = &version_2["spec"]["egress"][0];
+    assert_eq!(
+        to_mock["to"][0]["podSelector"]["matchLabels"],
+        pod["metadata"]["labels"]
+    );
+    assert_eq!(to_mock["ports"][0]["port"], port_of("http"));
+    assert_eq!(
+        mock["spec"]["podSelector"]["matchLabels"],
+        pod["metadata"]["labels"]
+    );
+    assert_eq!(
+        mock["spec"]["ingress"][0]["ports"][0]["port"],
+        port_of("http")
+    );
+    assert_eq!(mock["spec"]["egress"], json!([]));
+}
+
+#[test]
+fn what_asks_for_the_verdict_asks_where_the_sidecars_answer() {
+    let Some(python) = python() else {
+        return;
+    };
+    let read = |file| fs::read_to_string(in_root("k8s").join(file)).expect("it is there");
+    let documents = valid(&python, &read("app-v1.yaml"));
+    let named = |name: &str| documents.iter().find(|it| it["metadata"]["name"] == name);
+    let service = named("my-app-shadowtap").expect("the sidecars' Service");
+    let deployment = named("my-app-v1").expect("version 1");
+    let port = &service["spec"]["ports"][0];
+    let sidecar = sidecar(&deployment["spec"]["template"]["spec"]).expect("a sidecar");
+    assert_eq!(port["targetPort"], sidecar["ports"][0]["name"]);
+    // A headless Service does not translate ports.
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(port["port"], sidecar["ports"][0]["containerPort"]);
+    let asks = [read("flagger-canary.yaml"), {
+        fs::read_to_string(in_root("docs/verdict.md")).expect("it is there")
+    }];
+    let at = format!("my-app-shadowtap:{}/", port["port"]);
+    for text in asks {
+        let asked = text.matches("my-app-shadowtap:").count();
+        assert!(asked >= 2);
+        assert_eq!(text.matches(&at).count(), asked, "{at}\n{text}");
+    }
 }
 
 #[test]
@@ -454,4 +561,65 @@ fn the_debug_profile_and_its_command_make_an_ephemeral_container_that_may_captur
     let security = &documents[0]["spec"]["ephemeralContainers"][0]["securityContext"];
     assert_eq!(security["capabilities"]["add"], json!(["NET_RAW"]));
     assert_eq!(security["runAsUser"], json!(0));
+}
+
+#[test]
+fn kubectl_debug_makes_a_container_that_may_capture_and_may_nothing_else() {
+    // It is a flag of kubectl 1.31, which Debian 12 does not have; the test above holds the profile to the schema in any case.
+    let help = Command::new("kubectl").args(["debug", "--help"]).output();
+    if !help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--custom")) {
+        return eprintln!("skipped: there is no kubectl that knows debug --custom");
+    }
+    let folder = tempfile::tempdir().expect("a directory");
+    let patch = folder.path().join("patch.json");
+    let server = Command::new("python3")
+        .arg(in_root("tests/support/api_server.py"))
+        .arg(&patch)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("installed by `make setup`");
+    let mut server = Process(server);
+    let mut port = String::new();
+    let said = server.0.stdout.take().expect("piped");
+    BufReader::new(said).read_line(&mut port).expect("its port");
+    let readme = fs::read_to_string(in_root("k8s/README.md")).expect("it is there");
+    let command = readme
+        .lines()
+        .find(|line| line.starts_with("kubectl debug "));
+    let command = command.expect("the command is in the walk-through");
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().expect("kubectl"))
+        .args(["--kubeconfig=/dev/null", "--cache-dir"])
+        .arg(folder.path())
+        .arg(format!("--server=http://127.0.0.1:{}", port.trim()))
+        .args(words)
+        .current_dir(in_root(""))
+        .output()
+        .expect("it is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let patch = fs::read(patch).expect("the pod was changed");
+    let patch: Value = serde_json::from_slice(&patch).expect("JSON");
+    let container = &patch["spec"]["ephemeralContainers"][0];
+    let profile = fs::read_to_string(in_root("k8s/debug-profile.yaml")).expect("it is there");
+    for line in profile.lines().filter(|line| line.contains(": ")) {
+        let (name, value) = line.trim().split_once(": ").expect("a setting");
+        if name.starts_with('#') || name == "type" {
+            continue;
+        }
+        assert_eq!(
+            container["securityContext"][name].to_string(),
+            value,
+            "{patch}"
+        );
+    }
+    assert_eq!(
+        container["securityContext"]["capabilities"],
+        json!({"drop": ["ALL"], "add": ["NET_RAW"]}),
+        "{patch}"
+    );
+    let words = container["command"].as_array().expect("a command");
+    let words = words.iter().map(|word| word.as_str().expect("text"));
+    let job = Config::parse(words).map(|config| config.job);
+    assert!(matches!(job, Ok(Job::Mirror(_))), "{job:?}");
 }
