@@ -595,6 +595,34 @@ fn exports_fill_another_mock() {
 }
 
 #[test]
+fn an_answer_is_framed_as_it_is_sent_whatever_its_fields_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut line = call_line("HEAD /file", "", 200, "");
+    line["response_wire_b64"] = base64("HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n").into();
+    let file = folder.path().join("head.jsonl");
+    fs::write(&file, format!("{line}\n")).expect("written");
+    let mock = Running::start(&["--from", file.to_str().expect("a plain path")]);
+    let mapping = json!({
+        "request": { "urlPath": "/hello" },
+        "response": { "body": "hello", "headers": {
+            "Content-Length": "999", "Transfer-Encoding": "chunked", "Connection": "keep-alive", "X-Kept": "1",
+        } },
+    });
+    let added = mock.api("POST /mock/api/wiremock", &mapping.to_string());
+    assert_eq!(added.status, 200, "{added:?}");
+    let got = mock.call("GET /hello", "anybody", "");
+    assert_eq!((got.body.as_str(), got.field("x-kept")), ("hello", "1"));
+    assert_eq!(got.field("content-length"), "5");
+    // What a HEAD was to find out.
+    let got = mock.call("HEAD /file", "payment", "");
+    assert_eq!(
+        (got.level(), got.field("content-length")),
+        ("exact", "12345")
+    );
+    mock.stop();
+}
+
+#[test]
 fn what_cannot_be_used_is_said() {
     for (arguments, wrong) in [
         (&["--from", "/nowhere.jsonl"][..], "there is no such file"),

@@ -53,9 +53,16 @@ impl Answer {
             return None;
         }
         let request = exchange.request.as_ref()?;
+        let mut fields = fields_of(response);
+        if request.head.method() == b"HEAD" {
+            // It is of the body that there is not: what the caller wants to know.
+            let length = response.head.fields().get("content-length");
+            let length = length.map(Bytes::copy_from_slice);
+            fields.extend(length.map(|length| ("content-length".to_owned(), length)));
+        }
         Some(Self {
             status: response.head.status(),
-            fields: fields_of(response),
+            fields,
             body: response.body.content().into_owned().into(),
             took: response.first_byte.since(request.last_byte),
         })
@@ -83,21 +90,26 @@ fn fields_of(response: &Response) -> Vec<(String, Bytes)> {
         .filter_map(|(name, value)| {
             let name = std::str::from_utf8(name).ok()?;
             let lower = name.to_ascii_lowercase();
-            // RFC 9110 §7.6.1, and what frames the body: it is sent anew.
-            let is_of_connection = matches!(
-                lower.as_str(),
-                "connection"
-                    | "keep-alive"
-                    | "proxy-connection"
-                    | "te"
-                    | "trailer"
-                    | "transfer-encoding"
-                    | "upgrade"
-                    | "content-length"
-            ) || named.contains(&lower);
-            (!is_of_connection).then(|| (name.to_owned(), Bytes::from(unfold(value).into_owned())))
+            let is_left_out = is_sent_anew(&lower) || named.contains(&lower);
+            (!is_left_out).then(|| (name.to_owned(), Bytes::from(unfold(value).into_owned())))
         })
         .collect()
+}
+
+/// Whether a field, in lower case, is the connection's (RFC 9110 §7.6.1) or frames the body: whoever sends the answer again
+/// writes his own.
+pub(super) fn is_sent_anew(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+    )
 }
 
 /// A stub that a person wrote.

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Digest, plain_host};
 use super::store::STARTED;
-use super::stub::{Answer, BodyPattern, Pattern, Scenario, Stub, StubId, Text, Written, decoded};
+use super::stub::{
+    Answer, BodyPattern, Pattern, Scenario, Stub, StubId, Text, Written, decoded, is_sent_anew,
+};
 
 /// Reads one mapping, a list of them, or `{"mappings": […]}`.
 ///
@@ -239,6 +241,10 @@ fn read_response(members: &Map<String, Value>) -> Result<Answer, String> {
             }
             "headers" => {
                 for (name, value) in object(value, "response.headers")? {
+                    // Recorded mappings have them, of an answer that was sent otherwise.
+                    if is_sent_anew(&name.to_ascii_lowercase()) {
+                        continue;
+                    }
                     let values = match value {
                         Value::Array(values) => values.as_slice(),
                         one => std::slice::from_ref(one),
