@@ -21,6 +21,9 @@ fn the_provider_is_charged_once_for_each_order_and_version_2_answers_all() {
         let answered = stage.answered("v1");
         assert_eq!(answered.len(), ORDERS);
         assert_eq!(stage.answered("v2"), answered, "{mirror}{mock}");
+        // It has waited at the mock for version 1, which is no fault of its own.
+        assert!(mirror.contains("how long version 2 takes is not judged"));
+        assert!(!mirror.contains("verdict: reject"), "{mirror}");
         for (said, line) in [
             (
                 &mirror,
@@ -78,6 +81,21 @@ fn a_version_2_that_charges_twice_is_caught() {
     let call = &example["calls"][0];
     assert_eq!(call["call"], "POST 10.81.0.2:9000 /charges");
     assert_eq!((&call["same"], &call["extra"]), (&1.into(), &1.into()));
+    // What /verdict says, and the dashboard shows.
+    wait_for("the sidecar to judge them", || {
+        play.ask_mirror("/verdict")["data"]["verdict"] == "reject"
+    });
+    let verdict = play.ask_mirror("/verdict");
+    let endpoints = verdict["data"]["endpoints"].as_array().expect("a list");
+    let worse: Vec<_> = endpoints
+        .iter()
+        .filter(|endpoint| endpoint["standing"] == "worse")
+        .collect();
+    assert_eq!(worse.len(), 1, "{verdict}");
+    assert_eq!(worse[0]["endpoint"], "POST /orders, its calls");
+    let field = &worse[0]["fields"][0];
+    assert_eq!(field["field"], "call POST 10.81.0.2:9000 /charges");
+    assert_eq!(field["kind"], "extra");
     let [mirror, mock] = play.stop();
     let wanted: Vec<u64> = (1..=ORDERS as u64).collect();
     assert_eq!(stage.charged(), wanted, "{mirror}{mock}");

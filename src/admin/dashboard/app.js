@@ -244,7 +244,9 @@ async function fetchExamples(endpoint, field) {
   });
   byId("example-choice").replaceChildren(...choices);
   if (examples.length === 0) {
-    byId("example-choice").textContent = "No example is kept: it differed too long ago, or the answers are too large.";
+    byId("example-choice").textContent = field.field.startsWith("call ")
+      ? "What version 2 calls is compared by the mock, which has examples: GET /mock/api/side-effects."
+      : "No example is kept: it differed too long ago, or the answers are too large.";
     shown = null;
     for (const id of ["example-request", "example-v1", "example-v2"]) byId(id).replaceChildren();
   } else {

@@ -229,14 +229,22 @@ impl Play<'_> {
 
     /// What the mock says at that path.
     pub(crate) fn ask_mock(&self, path: &str) -> Value {
-        let url = format!("http://127.0.0.1:9900{path}");
-        let output = self.stage.mock.command("curl").args(["-sf", &url]).output();
-        let output = output.expect("installed by `make setup`");
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        ask(&self.stage.mock, &format!("http://127.0.0.1:9900{path}"))
+    }
+
+    /// What the sidecar's admin server says at that path.
+    pub(crate) fn ask_mirror(&self, path: &str) -> Value {
+        ask(&self.stage.v1, &format!("http://127.0.0.1:9302{path}"))
     }
 
     /// Stops the sidecar, then the mock; what both said.
     pub(crate) fn stop(self) -> [String; 2] {
         [self.mirror.stop(), self.mock.stop()]
     }
+}
+
+fn ask(namespace: &Namespace, url: &str) -> Value {
+    let output = namespace.command("curl").args(["-sf", url]).output();
+    let output = output.expect("installed by `make setup`");
+    serde_json::from_slice(&output.stdout).expect("JSON")
 }
