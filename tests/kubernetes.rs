@@ -623,3 +623,25 @@ fn kubectl_debug_makes_a_container_that_may_capture_and_may_nothing_else() {
     let job = Config::parse(words).map(|config| config.job);
     assert!(matches!(job, Ok(Job::Mirror(_))), "{job:?}");
 }
+
+#[test]
+fn the_flags_in_the_documents_are_flags_of_the_program() {
+    let verbs = [
+        "mirror", "record", "replay", "mock", "inject", "verdict", "demo",
+    ];
+    let known: String = verbs
+        .iter()
+        .map(|verb| {
+            let help = Command::new(PROGRAM).args([verb, "--help"]).output();
+            String::from_utf8_lossy(&help.expect("started").stdout).into_owned()
+        })
+        .collect();
+    let flag = regex::Regex::new("`(--[a-z][a-z-]*)").expect("a pattern");
+    for file in ["k8s/README.md", "docs/mock.md"] {
+        let text = fs::read_to_string(in_root(file)).expect("it is there");
+        for found in flag.captures_iter(&text) {
+            let there = regex::Regex::new(&format!("{}[ \n=]", &found[1])).expect("a pattern");
+            assert!(there.is_match(&known), "{file}: {}", &found[1]);
+        }
+    }
+}
