@@ -314,6 +314,49 @@ fn marks_from_elsewhere_stop_nothing_for_long() {
 }
 
 #[test]
+fn a_sidecar_that_comes_late_mirrors_a_connection_that_is_open_already() {
+    // As an ephemeral container does, in a pod that runs.
+    let Some(cluster) = Cluster::build() else {
+        return;
+    };
+    let (client, pod1, pod2) = (
+        cluster.pod("client", 9),
+        cluster.pod("v1", 2),
+        cluster.pod("v2", 3),
+    );
+    let (v1, v2) = (pod1.app("v1.0.0", &[]), pod2.app("v2.0.0", &[]));
+    let url = format!("http://{}:{PORT}/?phase=open-[1-100000]-", pod1.address);
+    let calls = client.start("calls", "curl", &["-sS", "--rate", "20/s", &url]);
+    wait_for("the first requests", || v1.count("GET /?phase=open") >= 5);
+    let sidecar = pod1.sidecar(&["--port=8080", "--to=http://10.79.0.3:8080"]);
+    wait_for("requests at version 2", || {
+        v2.count("GET /?phase=open") >= 20
+    });
+    calls.kill();
+    let said = sidecar.stop();
+    balanced(&said);
+    assert!(said.contains("connections            1 "), "{said}");
+    // From the first that it saw, each one; the last may have been under way.
+    let numbers = |app: &Running| -> Vec<usize> {
+        let said = app.said();
+        let number = |line: &str| {
+            let rest = line.strip_prefix("GET /?phase=open-")?;
+            rest.split('-').next()?.parse().ok()
+        };
+        said.lines().filter_map(number).collect()
+    };
+    let (all, mirrored) = (numbers(&v1), numbers(&v2));
+    let first = mirrored[0];
+    assert!(first > 5, "{mirrored:?}");
+    let expected: Vec<usize> = (first..first + mirrored.len()).collect();
+    assert_eq!(mirrored, expected);
+    assert!(
+        all.len() - mirrored.last().expect("some") <= 1,
+        "{all:?} {mirrored:?}"
+    );
+}
+
+#[test]
 fn no_capability_is_left_once_the_capture_is_open_and_new_interfaces_are_seen_all_the_same() {
     let Some(cluster) = Cluster::build() else {
         return;
