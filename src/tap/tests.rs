@@ -506,8 +506,9 @@ fn the_short_way_says_what_the_careful_way_says() {
     }
 }
 
-/// One request and its answer on each of so many connections, as far as they are followed; the requests that were found.
-fn play(connections: &mut Connections, clients: u16, first: bool) -> usize {
+/// One request and its answer on each of so many connections, as far as they are followed, each behind those of the rounds before;
+/// the requests that were found.
+fn play(connections: &mut Connections, clients: u16, round: u32) -> usize {
     for port in 1..=clients {
         let from = |segment| Segment {
             source: SocketAddr::new(CLIENT.ip(), port),
@@ -517,14 +518,12 @@ fn play(connections: &mut Connections, clients: u16, first: bool) -> usize {
             destination: SocketAddr::new(CLIENT.ip(), port),
             ..segment
         };
-        let (mut seq, mut ack) = (1, 1001);
         let request: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
-        if first {
+        let seq = 1 + round * request.len() as u32;
+        let ack = 1001 + round * OK.len() as u32;
+        if round == 0 {
             connections.segment(&from(sent(0, 0, TcpFlags::SYN, b"")));
             connections.segment(&to(answered(1000, 1, TcpFlags::SYN | TcpFlags::ACK, b"")));
-        } else {
-            seq += request.len() as u32;
-            ack += OK.len() as u32;
         }
         connections.segment(&from(sent(seq, ack, DATA, request)));
         let end = seq + request.len() as u32;
@@ -538,7 +537,7 @@ fn play(connections: &mut Connections, clients: u16, first: bool) -> usize {
 fn connections_are_left_out_whole_and_found_again() {
     let mut connections = Connections::new(Watch::default(), Limits::default());
     connections.keep(Share::of(0.5));
-    let kept = play(&mut connections, 1000, true);
+    let kept = play(&mut connections, 1000, 0);
     assert!((400..600).contains(&kept), "{kept}");
     let left_out = 1000 - kept as u64;
     let dropped = |connections: &Connections, reason| connections.account.dropped(reason);
@@ -549,15 +548,15 @@ fn connections_are_left_out_whole_and_found_again() {
     );
     assert_eq!(connections.account.get(Counter::Connections), 1000);
     // The same ones again; then fewer of them, which were in the larger share too.
-    assert_eq!(play(&mut connections, 1000, false), kept);
+    assert_eq!(play(&mut connections, 1000, 1), kept);
     connections.keep(Share::of(0.1));
-    let fewer = play(&mut connections, 1000, false);
+    let fewer = play(&mut connections, 1000, 2);
     assert!((50..150).contains(&fewer), "{fewer}");
     let ended = dropped(&connections, Reason::ConnectionOverLimit);
     assert_eq!(ended, 1000 - fewer as u64);
     // Those that come back begin in the middle.
     connections.keep(Share::ALL);
-    let all = play(&mut connections, 1000, false);
+    let all = play(&mut connections, 1000, 3);
     assert!(all >= 1000 - fewer, "{all}");
     connections.finish();
     let account = &connections.account;

@@ -35,7 +35,8 @@ impl Connection {
             || self.syn_payload.is_some()
             || !self.waiting.is_empty()
             || self.claims.iter().any(Option::is_some);
-        if waits || segment.flags.0 & SPECIAL != PLAIN || segment.cut != 0 {
+        let is_special = segment.flags.0 & SPECIAL != PLAIN || segment.urgent.is_some();
+        if waits || is_special || segment.cut != 0 {
             return None;
         }
         let (stream, side) = (&self.streams[direction], &self.sides[direction]);
