@@ -108,13 +108,19 @@ pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = first("/proc/meminfo", "MemTotal");
     let memory = memory.trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / f64::from(1 << 20);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let build = match std::env::var("TRUST_PROGRAM") {
+        Ok(_) => " (another build than `cargo bench` makes, named by `TRUST_PROGRAM`)",
+        Err(_) => "",
+    };
     format!(
-        "{}, {cores} cores, {memory:.0} GiB; {}, Linux {}; {}; {}; {}.",
+        "{}, {cores} cores, {memory:.0} GiB; {}, Linux {}; {}; {}{build}; {}; load of the machine at the end {}.",
         first("/proc/cpuinfo", "model name"),
         first("/etc/os-release", "PRETTY_NAME"),
         said("uname", &["-r"]),
         said("nginx", &["-v"]).replace("nginx version: ", ""),
         said(&program(), &["--version"]),
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        load.split(' ').next().unwrap_or("?"),
     )
 }
