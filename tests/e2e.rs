@@ -200,6 +200,49 @@ fn a_recording_that_is_killed_keeps_what_was_written() {
     }
 }
 
+/// Files are made and deleted from within the sandbox, and all that is left can be read.
+#[test]
+fn a_live_recording_stays_within_its_bound() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let folder = stage.folder.path().join("rotating");
+    std::fs::create_dir(&folder).expect("a temporary folder");
+    let out = folder.join("traffic.gor");
+    let port = PORT.to_string();
+    let recorder = stage.sidecar(
+        "rotating",
+        9208,
+        &[
+            "record",
+            "--port",
+            &port,
+            "--out",
+            out.to_str().expect("a plain path"),
+            "--rotate-size",
+            "32KiB",
+            "--max-size",
+            "128KiB",
+        ],
+    );
+    load(&stage, 2000, 1, &[]);
+    balanced(&recorder.stop());
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("a folder")
+        .map(|it| it.expect("readable").path())
+        .collect();
+    files.sort();
+    assert!((3..=5).contains(&files.len()), "{files:?}");
+    assert!(!files[0].ends_with("traffic.00001.gor"), "{files:?}");
+    let size = |path: &std::path::PathBuf| path.metadata().expect("a file").len();
+    assert!(files.iter().map(size).sum::<u64>() <= 128 << 10);
+    for file in &files {
+        let found = inspect(file);
+        assert_eq!(found.code, Some(0), "{}", found.stderr);
+        assert!(!found.exchanges().is_empty(), "{file:?}");
+    }
+}
+
 #[test]
 fn stopping_in_the_middle_of_traffic_drains_what_was_seen() {
     let Some(stage) = Stage::build(PLAIN) else {
