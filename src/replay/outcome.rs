@@ -56,15 +56,19 @@ pub struct Timings {
     pub reused: bool,
     /// The network's share in it: the round trip of the connection, where the system tells.
     pub round_trip: Option<Duration>,
+    /// This program's share in it: how long the whole answer had lain with the kernel before it was read, where the system
+    /// tells. It tells in ticks of some milliseconds, so each is inexact and the mean of many is not.
+    pub unread: Duration,
 }
 
 impl Timings {
     /// What the target itself took: from the last byte of the request to the last byte of the answer, without the network's
-    /// share.
+    /// share and this program's own.
     #[must_use]
     pub fn service(&self) -> Duration {
         self.total
             .saturating_sub(self.writing)
+            .saturating_sub(self.unread)
             .saturating_sub(self.round_trip.unwrap_or_default())
     }
 }

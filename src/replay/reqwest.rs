@@ -179,6 +179,7 @@ impl Sender for ReqwestSender {
                 total: ended.saturating_duration_since(sent),
                 reused: false,
                 round_trip: None,
+                unread: Duration::ZERO,
             },
         }))
     }

@@ -1,4 +1,4 @@
-//! How long the network itself takes, as the kernel has measured it on a connection.
+//! How long the network itself takes, and this program to read, as the kernel has measured it on a connection.
 
 use std::time::Duration;
 
@@ -10,39 +10,62 @@ use tokio::net::TcpStream;
 /// requests and answers take turns, the acknowledgement of a request may travel with its answer, so that the smoothed one
 /// holds the target's own time as well; the least one, in the end that of the handshake, does not.
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "TCP_INFO has no safe wrapper in the standard library or in socket2"
-)]
 pub(super) fn round_trip(stream: &TcpStream) -> Option<Duration> {
-    use std::os::fd::AsRawFd as _;
-
-    let mut info = [0u8; SIZE];
-    let mut length = libc::socklen_t::try_from(SIZE).ok()?;
-    // SAFETY: the descriptor is open as long as `stream` is borrowed; the kernel writes at most `length` bytes into
-    // `info`, and how many it wrote into `length`; both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    let written = usize::try_from(length).unwrap_or(0).min(SIZE);
-    if result != 0 {
-        return None;
-    }
-    let micros = |at: usize| {
-        let bytes = info[..written].get(at..at + 4)?;
-        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-    };
-    let smoothed = micros(SMOOTHED).filter(|&micros| micros > 0)?;
+    let info = Info::of(stream)?;
+    let smoothed = info.number(SMOOTHED).filter(|&micros| micros > 0)?;
     // A kernel without it, and one that has not measured yet, say 0 or the highest number.
-    let least = micros(LEAST).filter(|&micros| micros > 0);
+    let least = info.number(LEAST).filter(|&micros| micros > 0);
     let micros = least.map_or(smoothed, |least| least.min(smoothed));
     Some(Duration::from_micros(micros.into()))
+}
+
+/// How long ago the last bytes came in on a connection, in ticks of the kernel's clock; `None` where the system does not tell.
+///
+/// On a busy machine a program is woken some time after that, and none of this time is the target's.
+#[cfg(target_os = "linux")]
+pub(super) fn unread(stream: &TcpStream) -> Option<Duration> {
+    let millis = Info::of(stream)?.number(LAST_RECEIVED)?;
+    Some(Duration::from_millis(millis.into()))
+}
+
+/// What the kernel tells of a connection.
+#[cfg(target_os = "linux")]
+struct Info {
+    bytes: [u8; SIZE],
+    written: usize,
+}
+
+#[cfg(target_os = "linux")]
+impl Info {
+    #[expect(
+        unsafe_code,
+        reason = "TCP_INFO has no safe wrapper in the standard library or in socket2"
+    )]
+    fn of(stream: &TcpStream) -> Option<Self> {
+        use std::os::fd::AsRawFd as _;
+
+        let mut bytes = [0u8; SIZE];
+        let mut length = libc::socklen_t::try_from(SIZE).ok()?;
+        // SAFETY: the descriptor is open as long as `stream` is borrowed; the kernel writes at most `length` bytes into
+        // `bytes`, and how many it wrote into `length`; both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                bytes.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let written = usize::try_from(length).unwrap_or(0).min(SIZE);
+        (result == 0).then_some(Self { bytes, written })
+    }
+
+    /// `None` where the kernel is too old to have it.
+    fn number(&self, at: usize) -> Option<u32> {
+        let bytes = self.bytes[..self.written].get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    }
 }
 
 /// The round trip of a connection without what the target takes to answer; `None` where the system does not tell.
@@ -51,8 +74,16 @@ pub(super) fn round_trip(_stream: &TcpStream) -> Option<Duration> {
     None
 }
 
-/// Where the kernel puts `tcpi_rtt` and `tcpi_min_rtt` in its `struct tcp_info` (linux/tcp.h), in microseconds. Fields are
-/// only ever added at its end.
+/// How long ago the last bytes came in on a connection; `None` where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn unread(_stream: &TcpStream) -> Option<Duration> {
+    None
+}
+
+/// Where the kernel puts `tcpi_last_data_recv`, in milliseconds, and `tcpi_rtt` and `tcpi_min_rtt`, in microseconds, in its
+/// `struct tcp_info` (linux/tcp.h). Fields are only ever added at its end.
+#[cfg(target_os = "linux")]
+const LAST_RECEIVED: usize = 52;
 #[cfg(target_os = "linux")]
 const SMOOTHED: usize = 68;
 #[cfg(target_os = "linux")]
@@ -89,5 +120,28 @@ mod tests {
         assert!(measured < Duration::from_millis(30), "{measured:?}");
         drop(stream);
         serve.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_lies_unread_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(b"x").await.unwrap();
+        stream.readable().await.unwrap();
+        let came = std::time::Instant::now();
+        let soon = unread(&stream).expect("Linux tells");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        stream.read_exact(&mut [0]).await.unwrap();
+        let late = unread(&stream).expect("Linux tells");
+        // A tick has at most 10 ms.
+        let tick = Duration::from_millis(10);
+        assert!(
+            late >= soon && late + tick >= Duration::from_millis(60),
+            "{late:?}"
+        );
+        assert!(late <= soon + came.elapsed() + tick, "{late:?} {soon:?}");
     }
 }

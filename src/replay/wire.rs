@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep_until, timeout, timeout_at};
 use super::items::Items;
 use super::outcome::Ticket;
 use super::outgoing::{Edits, Outgoing};
-use super::round_trip::round_trip;
+use super::round_trip::{round_trip, unread};
 use super::shared::{Shared, later};
 use super::worker::{Failure, Sender};
 use super::{Answer, Pipelining, TargetState, Timings};
@@ -568,6 +568,13 @@ impl Exchange<'_> {
         let now = self.read_at.unwrap_or_else(Instant::now);
         let round_trip = self.connection.round_trip();
         let began = self.answer_began.unwrap_or(now);
+        // Only where it can be more than the ticks in which it is told.
+        let waited = now.saturating_duration_since(self.last_written.unwrap_or(now));
+        let unread = if waited < LONG {
+            Duration::ZERO
+        } else {
+            unread(&self.connection.stream).unwrap_or_default()
+        };
         // An answer to a request of which nothing was written yet: it was late already.
         let sent = self.first_written.unwrap_or(began);
         let keep = self.outgoing.is_done()
@@ -598,6 +605,7 @@ impl Exchange<'_> {
                 total: now.saturating_duration_since(sent),
                 reused: self.connection.used,
                 round_trip,
+                unread,
             },
         });
         (answer, keep)
@@ -724,3 +732,6 @@ const READS_AT_A_TIME: u32 = 16;
 
 /// The kernel is asked for the round trip once for so many answers.
 const ANSWERS_PER_ROUND_TRIP: u32 = 16;
+
+/// An answer that took as long may have lain unread for longer than a tick of the kernel's clock.
+const LONG: Duration = Duration::from_millis(10);
