@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use self::sample::{Sample, SampleConfig};
-use crate::account::{Account, Counter, Stage};
+use self::traffic::Sent;
+use crate::account::{Counter, Stage};
 use crate::admin::Readiness;
 use crate::app::Finished;
 use crate::app::compare::Settings;
@@ -80,11 +82,14 @@ fn find_a_place() -> anyhow::Result<Place> {
 }
 
 async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
-    let first = start_version("v1", false, Duration::ZERO).await?;
-    let slow = if job.equal { Duration::ZERO } else { SLOW };
-    let second = start_version("v2", !job.equal, slow).await?;
-    // It is measured as version 2 is, so that what the machine itself does to latencies does not count against version 2.
-    let control = start_version("v1", false, Duration::ZERO).await?;
+    let [first] = start([version("v1")]).await?;
+    let candidate = SampleConfig {
+        wrong: !job.equal,
+        slow: if job.equal { Duration::ZERO } else { SLOW },
+        ..version("v2")
+    };
+    // They share a thread: what the machine itself does to latencies, it does to both.
+    let [second, control] = start([candidate, version("v1")]).await?;
     say!("shadowtap demo: two versions of a small shop, real traffic, live capture\n");
     say!("  version 1   http://{first}");
     let told = if job.equal {
@@ -143,24 +148,32 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
     let latches = Latches::new(&mut Readiness::default(), mirror_job.targets.len(), sandbox);
     let mirror = Mirror::start(&mirror_job, &metrics, latches).await?;
 
-    let began = Instant::now();
-    let sent = traffic::drive(first, job.requests)
-        .await
-        .context("sending traffic to version 1")?;
-    let took = began.elapsed();
+    let mut sent = Sent::default();
+    let mut took = Duration::ZERO;
+    loop {
+        let began = Instant::now();
+        let round = job.round.min(job.most - sent.requests);
+        let more = traffic::drive(first, round)
+            .await
+            .context("sending traffic to version 1")?;
+        took += began.elapsed();
+        sent.requests += more.requests;
+        sent.connections += more.connections;
+        settle(&mirror, &metrics, sent.requests.into()).await;
+        // It may be asked at any time: that is what it promises.
+        let is_open = mirror
+            .verdict()
+            .is_some_and(|verdict| verdict.verdict == Decision::Continue);
+        if !is_open || sent.requests >= job.most {
+            break;
+        }
+    }
     say!(
         "{} requests over {} connections in {}: keep-alive, pipelining, chunked uploads, 100-continue\n",
         report::grouped(u64::from(sent.requests)),
         sent.connections,
         report::latency(took)
     );
-    let deadline = Instant::now() + GRACE;
-    // Each goes to version 2 and to the control.
-    while settled(&mirror.account(&metrics)) < 2 * u64::from(sent.requests)
-        && Instant::now() < deadline
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     let finished = tokio::task::spawn_blocking(move || mirror.stop(GRACE))
         .await
         .context("stopping the mirror")?;
@@ -226,42 +239,59 @@ fn conclude(sent: u64, is_equal: bool, finished: Finished) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Starts a version of the sample application on a free port of the loopback interface, on a thread of its own.
-async fn start_version(
-    version: &'static str,
-    wrong: bool,
-    slow: Duration,
-) -> anyhow::Result<SocketAddr> {
-    let config = SampleConfig {
-        version: version.to_owned(),
-        wrong,
-        slow,
+/// The sample application as it should be.
+fn version(name: &str) -> SampleConfig {
+    SampleConfig {
+        version: name.to_owned(),
+        wrong: false,
+        slow: Duration::ZERO,
         log: false,
-    };
-    let (tell, address) = oneshot::channel();
+    }
+}
+
+/// Starts versions of the sample application on free ports of the loopback interface, on one thread of their own.
+async fn start<const N: usize>(versions: [SampleConfig; N]) -> anyhow::Result<[SocketAddr; N]> {
+    let (tell, told) = oneshot::channel();
     let serve = async move {
-        let sample = match Sample::bind(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await {
-            Ok(sample) => sample,
-            Err(error) => {
-                let _ = tell.send(Err(error));
-                return;
-            }
-        };
-        let _ = tell.send(sample.address());
-        if let Err(error) = sample.serve().await {
-            tracing::error!(version, %error, "the sample application has failed");
+        let mut samples = Vec::new();
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+        for (config, address) in versions.into_iter().zip(&mut addresses) {
+            let sample = Sample::bind(config, *address).await?;
+            *address = sample.address()?;
+            samples.push(sample);
         }
+        // Whoever asked is gone only when the demonstration is over.
+        let _ = tell.send(addresses);
+        let mut serving: JoinSet<_> = samples.into_iter().map(Sample::serve).collect();
+        while let Some(served) = serving.join_next().await {
+            served.map_err(io::Error::other)??;
+        }
+        Ok::<_, io::Error>(())
     };
     let runtime = crate::app::runtime()?;
     thread::Builder::new()
-        .name(format!("sample-{version}"))
-        .spawn(move || runtime.block_on(serve))
+        .name("sample".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(serve) {
+                tracing::error!(%error, "the sample application has failed");
+            }
+        })
         .context("starting a thread")?;
-    address
-        .await
-        .map_err(anyhow::Error::from)
-        .and_then(|address| Ok(address?))
-        .with_context(|| format!("starting {version} of the sample application"))
+    told.await.context("starting the sample application")
+}
+
+/// Waits until so many requests were replayed to both targets and judged, or given up.
+async fn settle(mirror: &Mirror, metrics: &Metrics, requests: u64) {
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let account = mirror.account(metrics);
+        let replayed = account.get(Counter::ReplaysAnswered) + account.dropped_at(Stage::Replay);
+        let judged = account.get(Counter::ComparesJudged) + account.dropped_at(Stage::Compare);
+        if (replayed >= 2 * requests && judged >= requests) || Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn live_config(ends: Vec<WatchedEnd>) -> LiveConfig {
@@ -272,11 +302,6 @@ fn live_config(ends: Vec<WatchedEnd>) -> LiveConfig {
         buffer: DEFAULT_BUFFER,
         snaplen: DEFAULT_SNAPLEN,
     }
-}
-
-/// Replays that were answered or given up.
-fn settled(account: &Account) -> u64 {
-    account.get(Counter::ReplaysAnswered) + account.dropped_at(Stage::Replay)
 }
 
 /// The loopback interface.

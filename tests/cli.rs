@@ -358,7 +358,7 @@ fn the_demonstration_loses_nothing_and_rejects_what_is_wrong_and_what_is_slow() 
 
 #[test]
 fn the_demonstration_promotes_an_equal_version() {
-    if let Some(shown) = demonstrate(&["--equal", "--requests", "20000"]) {
+    if let Some(shown) = demonstrate(&["--equal"]) {
         let verdict = shown.lines().last().unwrap_or_default();
         assert_eq!(verdict, "The verdict is promote.", "{shown}");
     }

@@ -27,6 +27,7 @@ use crate::capture::live::{Live, local_addresses};
 use crate::cli::mirror::Job;
 use crate::cli::options::CompareJob;
 use crate::exchange::{Event, Pipelines};
+use crate::judge::Verdict;
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
@@ -182,6 +183,13 @@ impl Mirror {
         let captured = (self.captured(), self.dropped);
         let judged = self.handles.first().map(|handle| handle.snapshot().account);
         findings(self.comparer.as_ref(), &captured, judged.as_ref(), account)
+    }
+
+    /// What the judge says so far; `None` where the answers are not compared.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        let findings = self.findings(Account::new());
+        Some(findings.comparing?.verdict(&findings.completeness))
     }
 
     /// Whether the capture still runs; it ends by itself only when it fails.

@@ -9,15 +9,15 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
     shadowtap demo --requests 5000\n  \
     shadowtap demo --equal")]
 pub struct Flags {
-    /// How many requests the demonstration's clients send to version 1.
+    /// How many requests the demonstration's clients send to version 1 [default: 2000; with --equal as many as the verdict takes,
+    /// and 60000 at most].
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 2000,
         value_parser = clap::value_parser!(u32).range(50..=1_000_000),
         env = "SHADOWTAP_REQUESTS"
     )]
-    requests: u32,
+    requests: Option<u32>,
 
     /// Run a version 2 that is as good as version 1.
     #[arg(
@@ -32,16 +32,24 @@ pub struct Flags {
 /// What `demo` is to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Job {
-    /// How many requests are sent to version 1.
-    pub requests: u32,
+    /// How many requests are sent to version 1 before the verdict is asked for, and again as long as it is open.
+    pub round: u32,
+    /// No more are sent than this.
+    pub most: u32,
     /// Whether version 2 is as good as version 1.
     pub equal: bool,
 }
 
 impl Flags {
     pub(super) const fn into_job(self) -> Job {
+        let (round, most) = match self.requests {
+            Some(requests) => (requests, requests),
+            None if self.equal => (4_000, 60_000),
+            None => (2_000, 2_000),
+        };
         Job {
-            requests: self.requests,
+            round,
+            most,
             equal: self.equal,
         }
     }
