@@ -9,7 +9,7 @@ mod runs;
 
 use shadowtap::judge::Decision;
 
-use runs::{Fault, Scene, run};
+use runs::{Fault, NoiseBy, Scene, run};
 
 /// The fields that change by themselves, at each endpoint: rarely, often, half the time.
 const NOISE: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5];
@@ -25,9 +25,19 @@ fn main() {
         fault: Fault::None,
         noise: NOISE,
         errors: 0.001,
-        control: true,
+        noise_by: NoiseBy::Control,
     };
     false_alarms("equal, 8 noisy fields at each endpoint", &equal, seed, runs);
+    let repeats = Scene {
+        noise_by: NoiseBy::Repeats(0.6),
+        ..equal
+    };
+    false_alarms(
+        "the same, with repeats in 60 % of the requests",
+        &repeats,
+        seed,
+        runs,
+    );
     let quiet = Scene {
         noise: &[],
         ..equal
@@ -66,8 +76,19 @@ fn main() {
             runs / 10,
         );
     }
+    let rare = Scene {
+        fault: Fault::RareField(0.1),
+        ..repeats
+    };
+    power(
+        "a field wrong in 10 % of what is not repeated, repeats in 60 %",
+        &rare,
+        Decision::Reject,
+        seed,
+        runs / 10,
+    );
     let alone = Scene {
-        control: false,
+        noise_by: NoiseBy::Nothing,
         fault: Fault::Field(0.1),
         ..quiet
     };

@@ -29,7 +29,8 @@ pub use tally::{EndpointTally, Field, FieldTally, LatencyTally, Mismatch, Pairs,
 pub use tolerances::{LatencyMargin, Tolerances};
 pub use trial::{Latency, Reference, ReferenceKind, Trial};
 pub use verdict::{
-    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing, Verdict,
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing,
+    Unreferenced, Verdict,
 };
 pub use weigh::{decision, verdict};
 

@@ -10,7 +10,7 @@ use shadowtap::judge::{
 };
 
 use crate::support::rng::Rng;
-use crate::support::runs::{Fault, Scene, run};
+use crate::support::runs::{Fault, NoiseBy, Scene, run};
 
 type Fields = Vec<(Arc<str>, DifferenceKind)>;
 
@@ -186,6 +186,119 @@ fn where_repeats_are_few_a_field_that_they_show_to_be_noisy_is_left_out() {
 }
 
 #[test]
+fn what_is_never_repeated_is_judged_where_other_requests_are() {
+    let wrong: &'static Fields = Box::leak(Box::new(fields(&["body.price"])));
+    let same = |differing: &'static Fields| Trial {
+        reference: Some(Reference {
+            kind: ReferenceKind::Repeat,
+            differing,
+            failed: false,
+            latency: None,
+        }),
+        ..plain("GET /items/{id}")
+    };
+    let none: &'static Fields = Box::leak(Box::default());
+    // Version 2 is right about what many ask for, and wrong about the rest.
+    let rare = Trial {
+        differing: wrong,
+        ..plain("GET /items/{id}")
+    };
+    let verdict = weighed(&judged([
+        (4000, same(none)),
+        (200, rare),
+        (1000, plain("GET /items/{id}")),
+    ]));
+    assert_eq!(verdict.verdict, Decision::Reject, "{:?}", verdict.reasons);
+    assert_eq!(
+        verdict.reasons[0],
+        "GET /items/{id}: body.price (value) differs in 0 of 4,000 answers of version 2 alone, and in 0 of version 1's own repeats \
+         alone; where there is none of these, in 200 of 1,200"
+    );
+    // As often as version 1 differs from itself: nothing is wrong, and nothing holds the promotion.
+    let noisy = Trial {
+        reference: same(wrong).reference,
+        ..plain("GET /items/{id}")
+    };
+    let both = Trial {
+        differing: wrong,
+        ..noisy
+    };
+    let verdict = weighed(&judged([
+        (39_000, same(none)),
+        (1_000, both),
+        (1_000, rare),
+        (39_000, plain("GET /items/{id}")),
+    ]));
+    assert_eq!(verdict.verdict, Decision::Promote, "{:?}", verdict.reasons);
+    // No noise at all: little more is needed than with a reference to each.
+    let verdict = weighed(&judged([
+        (1000, same(none)),
+        (1000, plain("GET /items/{id}")),
+    ]));
+    assert_eq!(verdict.verdict, Decision::Promote, "{:?}", verdict.reasons);
+}
+
+#[test]
+fn a_field_that_a_few_repeats_show_to_be_noisy_is_not_beyond_all_judgement() {
+    let noisy: &'static Fields = Box::leak(Box::new(fields(&["body.stock"])));
+    let repeat = |differing: &'static [(Arc<str>, DifferenceKind)]| Trial {
+        reference: Some(Reference {
+            kind: ReferenceKind::Repeat,
+            differing,
+            failed: false,
+            latency: None,
+        }),
+        ..plain("GET /items")
+    };
+    let wrong = Trial {
+        differing: noisy,
+        ..plain("GET /items")
+    };
+    let verdict = weighed(&judged([
+        (1, repeat(noisy)),
+        (99, repeat(&[])),
+        (2000, wrong),
+    ]));
+    assert_eq!(verdict.verdict, Decision::Reject, "{:?}", verdict.reasons);
+    assert_eq!(
+        verdict.reasons[0],
+        "GET /items: body.stock (value) differs in 2,000 of 2,000 answers, and version 1 from itself in 1 of 100 repeats"
+    );
+}
+
+#[test]
+fn what_was_not_sent_because_version_2_is_down_keeps_it_from_promotion_alone() {
+    let fails = Trial {
+        v2_failed: true,
+        ..plain("GET /")
+    };
+    let mut completeness = Completeness {
+        judged: 30,
+        ..Completeness::default()
+    };
+    let breaker = shadowtap::account::Reason::BreakerOpen.name();
+    completeness.lost.insert(breaker.to_owned(), 970);
+    let tolerances = Tolerances::default();
+    let down = verdict(&judged([(30, fails)]), &tolerances, &completeness);
+    assert_eq!(down.verdict, Decision::Reject, "{:?}", down.reasons);
+    assert!(
+        down.reasons[0].starts_with("GET /: version 2 failed 30 of 30"),
+        "{:?}",
+        down.reasons
+    );
+    completeness.judged = 5000;
+    let back = verdict(
+        &judged([(5000, plain("GET /"))]),
+        &tolerances,
+        &completeness,
+    );
+    assert_eq!(back.verdict, Decision::Continue, "{:?}", back.reasons);
+    completeness.lost.insert("queue_full".to_owned(), 1000);
+    let lossy = verdict(&judged([(5000, fails)]), &tolerances, &completeness);
+    assert_eq!(lossy.verdict, Decision::Continue, "{:?}", lossy.reasons);
+}
+
+#[test]
 fn errors_and_slow_answers_are_found_and_told() {
     let fails = Trial {
         v2_failed: true,
@@ -353,7 +466,7 @@ fn an_equal_version_is_hardly_ever_rejected_and_a_worse_one_is() {
         fault: Fault::None,
         noise: &[0.001, 0.01, 0.1, 0.5],
         errors: 0.005,
-        control: true,
+        noise_by: NoiseBy::Control,
     };
     let rejected = |scene: &Scene, runs: u64, most: u64| {
         (0..runs)
@@ -363,6 +476,23 @@ fn an_equal_version_is_hardly_ever_rejected_and_a_worse_one_is() {
             .count()
     };
     assert!(rejected(&equal, 40, 300) <= 2);
+    let repeats = Scene {
+        noise_by: NoiseBy::Repeats(0.6),
+        ..equal
+    };
+    assert!(rejected(&repeats, 8, 200) <= 1);
+    let rarely_wrong = Scene {
+        fault: Fault::RareField(0.5),
+        ..repeats
+    };
+    assert_eq!(rejected(&rarely_wrong, 2, 3_000), 2);
+    let alone = Scene {
+        fault: Fault::Field(0.5),
+        noise: &[],
+        noise_by: NoiseBy::Nothing,
+        ..equal
+    };
+    assert_eq!(rejected(&alone, 2, 3_000), 2);
     for fault in [Fault::Field(0.5), Fault::Errors(0.3), Fault::Tail(4.0)] {
         let worse = Scene { fault, ..equal };
         assert_eq!(rejected(&worse, 3, 3_000), 3, "{fault:?}");

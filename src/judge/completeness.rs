@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Reason;
+
 /// How many of the requests that were meant to be judged were judged, and why the others were not.
 ///
 /// A request that was left aside by choice (a filter, a sample) is not part of it, and one that is still under way is not
@@ -26,10 +28,22 @@ impl Completeness {
     /// was seen that was judged. 1 as long as there was nothing.
     #[must_use]
     pub fn share(&self) -> f64 {
+        self.share_without(|_| true)
+    }
+
+    /// The same, but for what was not sent because version 2 kept failing. That is version 2's own doing: it must not keep it
+    /// from being rejected for what was sent.
+    #[must_use]
+    pub fn share_but_for_version_2(&self) -> f64 {
+        self.share_without(|reason| reason != Reason::BreakerOpen.name())
+    }
+
+    fn share_without(&self, counts: impl Fn(&str) -> bool) -> f64 {
         let lost = self
             .lost
-            .values()
-            .fold(0, |sum: u64, &n| sum.saturating_add(n));
+            .iter()
+            .filter(|(reason, _)| counts(reason))
+            .fold(0, |sum: u64, (_, &n)| sum.saturating_add(n));
         part(self.judged, lost) * part(self.packets, self.packets_lost)
     }
 

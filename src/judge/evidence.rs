@@ -41,7 +41,7 @@ const BETS: usize = 25;
 
 impl Counts {
     /// Of `requests`.
-    pub(super) fn new(up: u64, down: u64, requests: u64) -> Self {
+    pub(super) const fn new(up: u64, down: u64, requests: u64) -> Self {
         let level = requests.saturating_sub(up).saturating_sub(down);
         Self {
             up: float(up),
@@ -50,10 +50,10 @@ impl Counts {
         }
     }
 
-    /// Without one of the ups: see [`family`].
-    pub(super) fn without_the_first(self) -> Self {
+    /// Without so many of the ups, which are the reason why it is looked at: see [`family`].
+    pub(super) fn without(self, selected: u64) -> Self {
         Self {
-            up: (self.up - 1.0).max(0.0),
+            up: (self.up - float(selected)).max(0.0),
             ..self
         }
     }
@@ -67,7 +67,7 @@ impl Counts {
         (self.up - self.down) / self.requests().max(1.0)
     }
 
-    fn times(&self, factor: f64) -> Self {
+    pub(super) fn times(&self, factor: f64) -> Self {
         Self {
             up: self.up * factor,
             down: self.down * factor,
@@ -142,7 +142,7 @@ impl Bets {
             return Some(0);
         }
         let so_far = counts.requests();
-        let after = |more: u64| {
+        least(|more| {
             let later = if so_far == 0.0 {
                 Counts {
                     level: float(more),
@@ -152,29 +152,105 @@ impl Bets {
                 counts.times(1.0 + float(more) / so_far)
             };
             self.log(&later) >= target
-        };
-        // A mean of exponentials of straight lines: once above the target, it stays there.
-        let mut enough = 1u64;
-        while !after(enough) {
-            enough *= 2;
-            if enough > FAR_TOO_MANY {
-                return None;
-            }
-        }
-        let mut too_few = enough / 2;
-        while enough - too_few > 1 {
-            let middle = too_few.midpoint(enough);
-            if after(middle) {
-                enough = middle;
-            } else {
-                too_few = middle;
-            }
-        }
-        Some(enough)
+        })
     }
 }
 
+/// The least number from 1 on that is enough; `None` if none is. Evidence is a mean of exponentials of straight lines, or the
+/// least of such: once it is above its target, it stays there.
+pub(super) fn least(is_enough: impl Fn(u64) -> bool) -> Option<u64> {
+    let mut enough = 1u64;
+    while !is_enough(enough) {
+        enough *= 2;
+        if enough > FAR_TOO_MANY {
+            return None;
+        }
+    }
+    let mut too_few = enough / 2;
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        if is_enough(middle) {
+            enough = middle;
+        } else {
+            too_few = middle;
+        }
+    }
+    Some(enough)
+}
+
 const FAR_TOO_MANY: u64 = 1 << 40;
+
+/// Two sorts of requests: those of the one tell how often version 2 differs, those of the other how often the reference does.
+///
+/// Let the reference differ in a share `q` of all of them. Nobody knows it, but whatever it is: if version 2's share is at
+/// most `q + m`, then the mean of a bet against that and of one against "the reference's is at least `q`" is a fair bet, and so
+/// the least of these means over all `q` is evidence against the claim. The first bet falls with `q` and the second one rises,
+/// so that the least is at least half of what both have where they meet.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct Apart {
+    /// `up`: version 2 differed.
+    pub(super) v2: Counts,
+    /// `up`: the reference differed.
+    pub(super) reference: Counts,
+}
+
+impl Apart {
+    /// The natural logarithm of the evidence against "version 2's share is larger by at most `most`".
+    pub(super) fn against_at_most(&self, most: f64) -> f64 {
+        half_of_where_they_meet(
+            WIDEST,
+            |q| Bets::against_at_most(q + most).log(&self.v2),
+            |q| Bets::against_at_least(q).log(&self.reference),
+        )
+    }
+
+    /// The natural logarithm of the evidence against "version 2's share is larger by at least `least`".
+    pub(super) fn against_at_least(&self, least: f64) -> f64 {
+        half_of_where_they_meet(
+            (WIDEST - least).max(0.0),
+            |q| Bets::against_at_most(q).log(&self.reference),
+            |q| Bets::against_at_least(q + least).log(&self.v2),
+        )
+    }
+
+    pub(super) fn times(&self, factor: f64) -> Self {
+        Self {
+            v2: self.v2.times(factor),
+            reference: self.reference.times(factor),
+        }
+    }
+}
+
+/// Half of the least that the larger of the two may be between 0 and `end`, as logarithms, from below.
+fn half_of_where_they_meet(
+    end: f64,
+    falling: impl Fn(f64) -> f64,
+    rising: impl Fn(f64) -> f64,
+) -> f64 {
+    let half = -std::f64::consts::LN_2;
+    let (mut low, mut high) = (0.0, end);
+    if rising(low) >= falling(low) {
+        return rising(low) + half;
+    }
+    for _ in 0..20 {
+        let middle = f64::midpoint(low, high);
+        if rising(middle) >= falling(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    falling(high).max(rising(low)) + half
+}
+
+/// The mean of two sorts of evidence, as logarithms.
+pub(super) fn mean(one: f64, other: f64) -> f64 {
+    let larger = one.max(other);
+    if larger == f64::NEG_INFINITY {
+        return larger;
+    }
+    larger + ((one - larger).exp() + (other - larger).exp()).ln() - std::f64::consts::LN_2
+}
 
 /// Between which ends the mean is, at every look, but for a chance of `alpha` at either.
 pub(super) fn interval(counts: &Counts, alpha: f64) -> (f64, f64) {
@@ -341,6 +417,54 @@ mod tests {
         let bets = Bets::against_at_least(0.01);
         assert_eq!(bets.needs(&Counts::new(2, 0, 100), target), None);
         assert!(bets.needs(&Counts::new(1, 0, 1000), target).is_some());
+    }
+
+    #[test]
+    fn what_is_told_apart_is_no_evidence_against_what_is_right() {
+        // Every way in which some requests of either sort may go.
+        for (noise, more) in [(0.0, 0.0), (0.0, 0.05), (0.2, 0.0), (0.3, 0.1), (0.5, 0.5)] {
+            for (ours, theirs) in [(1, 8), (8, 1), (6, 6)] {
+                let (mut at_most, mut at_least) = (0.0, 0.0);
+                for ups in 0..=ours {
+                    for others in 0..=theirs {
+                        let power = |p: f64, k: u64| p.powi(i32::try_from(k).expect("small"));
+                        let ways =
+                            |n, k, p: f64| binomial(n, k) * power(p, k) * power(1.0 - p, n - k);
+                        let chance = ways(ours, ups, noise + more) * ways(theirs, others, noise);
+                        let apart = Apart {
+                            v2: Counts::new(ups, 0, ours),
+                            reference: Counts::new(others, 0, theirs),
+                        };
+                        at_most += chance * apart.against_at_most(more).exp();
+                        at_least += chance * apart.against_at_least(more).exp();
+                    }
+                }
+                let case = (noise, more, ours, theirs);
+                assert!(at_most <= 1.0 + 1e-9, "{case:?}: {at_most}");
+                assert!(at_least <= 1.0 + 1e-9, "{case:?}: {at_least}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_told_apart_grows_to_evidence() {
+        let apart = |ups, ours, others, theirs| Apart {
+            v2: Counts::new(ups, 0, ours),
+            reference: Counts::new(others, 0, theirs),
+        };
+        let worse = apart(500, 1000, 4, 400);
+        assert!(worse.against_at_most(0.01) > 20.0);
+        assert!(worse.against_at_least(0.01) < 0.0);
+        let alike = apart(10, 10_000, 4, 4_000);
+        assert!(alike.against_at_most(0.01) < 0.0);
+        assert!(alike.against_at_least(0.01) > 20.0);
+        // With nothing to go by, nothing is said.
+        let unknown = apart(1000, 1000, 0, 0);
+        assert!(unknown.against_at_most(0.01) < 1.0);
+        assert!(apart(0, 0, 0, 1000).against_at_least(0.01) < 1.0);
+        let half = -std::f64::consts::LN_2;
+        assert!((mean(f64::NEG_INFINITY, 3.0) - 3.0 - half).abs() < 1e-12);
+        assert!((mean(2.0, 2.0) - 2.0).abs() < 1e-12);
     }
 
     #[test]

@@ -42,6 +42,12 @@ pub struct EndpointTally {
     pub repeated: u64,
     /// Which differed in a field in which the other did not; only requests with a reference.
     pub any: Pairs,
+    /// Requests with a reference that differed in some field.
+    #[serde(default)]
+    pub any_reference: u64,
+    /// Requests without a reference in which version 2 differed in some field.
+    #[serde(default)]
+    pub any_alone: u64,
     /// By field and kind; those for which there was no room are in `other` together.
     #[serde(with = "fields")]
     pub fields: BTreeMap<Field, FieldTally>,
@@ -185,10 +191,12 @@ impl EndpointTally {
         self.compared += 1;
         let reference = trial.reference.filter(|reference| !reference.failed);
         let Some(reference) = reference else {
+            self.any_alone += u64::from(!trial.differing.is_empty());
             self.count_alone(trial.differing);
             return;
         };
         self.referenced += 1;
+        self.any_reference += u64::from(!reference.differing.is_empty());
         self.repeated += u64::from(reference.kind == ReferenceKind::Repeat);
         if !trial.differing.is_empty() || !reference.differing.is_empty() {
             self.count_pairs(trial.differing, reference.differing);
@@ -263,6 +271,8 @@ impl EndpointTally {
             referenced,
             repeated,
             any,
+            any_reference,
+            any_alone,
             fields,
             latency,
         } = self;
@@ -276,6 +286,8 @@ impl EndpointTally {
         *referenced += other.referenced;
         *repeated += other.repeated;
         any.merge(&other.any);
+        *any_reference += other.any_reference;
+        *any_alone += other.any_alone;
         for (field, theirs) in &other.fields {
             let mine = fields.entry(field.clone()).or_default();
             mine.pairs.merge(&theirs.pairs);
@@ -466,6 +478,7 @@ mod tests {
         assert_eq!(endpoint.any, pairs(0, 0, 1));
         assert_eq!((endpoint.requests, endpoint.compared), (2, 2));
         assert_eq!((endpoint.referenced, endpoint.repeated), (1, 0));
+        assert_eq!((endpoint.any_reference, endpoint.any_alone), (1, 1));
     }
 
     #[test]

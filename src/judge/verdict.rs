@@ -104,6 +104,9 @@ pub struct EndpointVerdict {
     pub errors: Excess,
     /// How much more often version 2's answers differed in something.
     pub differences: Excess,
+    /// The requests without a reference, which are not in [`Self::differences`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreferenced: Option<Unreferenced>,
     /// The fields that differ, those with the most evidence first.
     pub fields: Vec<FieldVerdict>,
     /// How long answers took, where that was measured.
@@ -144,6 +147,19 @@ pub struct Excess {
     pub beyond: bool,
 }
 
+/// Requests without a reference, held against those with one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unreferenced {
+    /// Requests without a reference in which version 2 differed.
+    pub v2: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Requests with a reference in which that differed.
+    pub reference: u64,
+    /// Of so many.
+    pub reference_of: u64,
+}
+
 /// A field that differs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FieldVerdict {
@@ -153,9 +169,14 @@ pub struct FieldVerdict {
     pub kind: DifferenceKind,
     /// How much more often it differed.
     pub excess: Excess,
+    /// The requests without a reference, which are not in [`Self::excess`]. Where there are too few references for the other
+    /// requests to speak for all, and the field is noisy, they are in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreferenced: Option<Unreferenced>,
     /// Whether noise alone is refuted; a difference may be real and within what is allowed.
     pub real: bool,
-    /// Whether it is left out, since version 1 differs from itself there, and there are too few references to say how often.
+    /// Whether it does not hold the promotion, since version 1 differs from itself there, and there are too few references to say
+    /// how often.
     pub noisy: bool,
 }
 

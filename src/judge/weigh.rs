@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::completeness::Completeness;
-use super::evidence::{Bets, Counts, family, float, interval};
+use super::evidence::{Apart, Bets, Counts, family, float, interval, least, mean};
 use super::tally::{
     EndpointTally, Field, FieldTally, LatencyTally, MOST_ENDPOINTS, MOST_FIELDS, Pairs, QUANTILES,
     Tally,
@@ -12,7 +12,8 @@ use super::tally::{
 use super::tolerances::Tolerances;
 use super::trial::ReferenceKind;
 use super::verdict::{
-    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing, Verdict,
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing,
+    Unreferenced, Verdict,
 };
 use super::words;
 
@@ -77,6 +78,41 @@ enum Basis {
     Alone,
 }
 
+impl Basis {
+    const fn is_pairs(self) -> bool {
+        matches!(self, Self::Pairs(_))
+    }
+}
+
+impl Unreferenced {
+    /// Without so many of the ups: see [`Counts::without`].
+    fn counts(&self, selected: u64) -> Apart {
+        Apart {
+            v2: Counts::new(self.v2, 0, self.of).without(selected),
+            reference: Counts::new(self.reference, 0, self.reference_of),
+        }
+    }
+}
+
+/// The requests of an endpoint without a reference, where there are both sorts: in `alone` of them version 2 differed, and in
+/// `of_reference` of the others the reference did.
+fn unreferenced(endpoint: &EndpointTally, alone: u64, of_reference: u64) -> Option<Unreferenced> {
+    let of = endpoint.compared.saturating_sub(endpoint.referenced);
+    (of > 0).then_some(Unreferenced {
+        v2: alone,
+        of,
+        reference: of_reference,
+        reference_of: endpoint.referenced,
+    })
+}
+
+const fn counts(excess: &Excess) -> Counts {
+    Counts::new(excess.v2, excess.reference, excess.of)
+}
+
+/// So often a field has to differ to be looked at.
+const FIRST: u64 = 1;
+
 impl Scales {
     fn new(tolerances: &Tolerances, explains: bool) -> Self {
         let Tolerances {
@@ -123,11 +159,10 @@ impl Scales {
             || errors.beyond
             || slow.is_some_and(|it| it.beyond);
         let share = completeness.share();
-        let decision = if share < self.tolerances.min_completeness {
-            Decision::Continue
-        } else if is_bad {
+        let enough = self.tolerances.min_completeness;
+        let decision = if is_bad && completeness.share_but_for_version_2() >= enough {
             Decision::Reject
-        } else if needs == Some(0) {
+        } else if !is_bad && share >= enough && needs == Some(0) {
             Decision::Promote
         } else {
             Decision::Continue
@@ -163,8 +198,18 @@ impl Scales {
             .iter()
             .map(|(field, counts)| self.field(field, counts, tally, basis))
             .collect();
+        let unreferenced = basis
+            .is_pairs()
+            .then(|| unreferenced(tally, tally.any_alone, tally.any_reference))
+            .flatten();
         let differences = match basis {
-            Basis::Pairs(_) => self.excess(&tally.any, tally.referenced, &self.differs.bad, 0),
+            Basis::Pairs(_) => {
+                let mut excess = self.excess(&tally.any, tally.referenced, &self.differs.bad, 0);
+                if let Some(unreferenced) = &unreferenced {
+                    excess.evidence = self.evidence(&self.differs.bad, &excess, unreferenced, 0);
+                }
+                excess
+            }
             // Each request is in at least one field's count, so together they are not fewer.
             Basis::Alone => {
                 let counted = fields.iter().filter(|field| !field.noisy);
@@ -180,9 +225,9 @@ impl Scales {
         let latency = (tally.latency.v1.count() > 0).then(|| self.latency(&tally.latency));
         let judged = fields.iter().filter(|field| !field.noisy);
         let mut needs = judged
-            .map(|field| self.missing(&self.differs, &field.excess))
+            .map(|field| self.differs_less(&field.excess, field.unreferenced.as_ref()))
             .chain([
-                self.missing(&self.differs, &differences),
+                self.differs_less(&differences, unreferenced.as_ref()),
                 self.missing(&self.endpoint_fails, &errors),
             ])
             .fold(Some(0), at_least);
@@ -208,6 +253,7 @@ impl Scales {
             },
             errors,
             differences,
+            unreferenced,
             fields,
             latency,
             reasons: Vec::new(),
@@ -245,14 +291,77 @@ impl Scales {
                 (all, endpoint.compared)
             }
         };
+        let of_reference = counts.pairs.reference + counts.pairs.both;
+        let noisy = !basis.is_pairs() && of_reference > 0;
+        let unreferenced = (basis.is_pairs() || noisy)
+            .then(|| unreferenced(endpoint, alone, of_reference))
+            .flatten();
+        // The first time is why the field is looked at, and no evidence.
+        let mut excess = self.excess(&pairs, of, &self.differs.bad, FIRST);
+        if let Some(apart) = &unreferenced {
+            excess.evidence = if noisy {
+                let apart = apart.counts(FIRST);
+                apart.against_at_most(self.tolerances.max_difference) / std::f64::consts::LN_10
+            } else {
+                self.evidence(&self.differs.bad, &excess, apart, FIRST)
+            };
+        }
         FieldVerdict {
             field: Arc::clone(field),
             kind: *kind,
-            // The first time is why the field is looked at, and no evidence.
-            excess: self.excess(&pairs, of, &self.differs.bad, 1),
+            excess,
+            unreferenced,
             real: false,
-            noisy: basis == Basis::Alone && counts.pairs.reference + counts.pairs.both > 0,
+            noisy,
         }
+    }
+
+    /// The decimal logarithm of what speaks for more than is allowed, with a reference and without one.
+    fn evidence(
+        &self,
+        bad: &Bets,
+        excess: &Excess,
+        unreferenced: &Unreferenced,
+        selected: u64,
+    ) -> f64 {
+        let pairs = counts(excess).without(selected);
+        let apart = unreferenced.counts(selected);
+        let apart = apart.against_at_most(self.tolerances.max_difference);
+        mean(bad.log(&pairs), apart) / std::f64::consts::LN_10
+    }
+
+    /// How many more requests show that it differs less than is allowed.
+    fn differs_less(&self, excess: &Excess, unreferenced: Option<&Unreferenced>) -> Option<u64> {
+        let Some(unreferenced) = unreferenced else {
+            return self.missing(&self.differs, excess);
+        };
+        // Either each sort of requests shows it, or all of them together, with every difference that has no reference taken
+        // for a real one. What is staked on both ways is shared out between them.
+        let good = &self.differs.good;
+        let (pairs, apart) = (counts(excess), unreferenced.counts(0));
+        let all = Counts {
+            up: pairs.up + apart.v2.up,
+            level: pairs.level + apart.v2.level,
+            ..pairs
+        };
+        let is_shown = |times: f64| {
+            let together = good.log(&all.times(times));
+            let each = || {
+                let apart = apart.times(times);
+                let apart = apart.against_at_least(self.tolerances.max_difference);
+                apart.min(good.log(&pairs.times(times)))
+            };
+            // The first way is the shorter one where there is no noise, so that most is staked on it.
+            let staked = |share: f64| self.target - share.ln();
+            together >= staked(15.0 / 16.0) || each() >= staked(1.0 / 16.0)
+        };
+        if is_shown(1.0) {
+            return Some(0);
+        }
+        let requests = all.requests();
+        self.explains
+            .then(|| least(|more| is_shown(1.0 + float(more) / requests)))
+            .flatten()
     }
 
     fn latency(&self, tally: &LatencyTally) -> LatencyVerdict {
@@ -273,8 +382,7 @@ impl Scales {
     /// `selected`: how many of the ups are the reason why it is looked at.
     fn excess(&self, pairs: &Pairs, of: u64, bad: &Bets, selected: u64) -> Excess {
         let counts = Counts::new(pairs.v2, pairs.reference, of);
-        let mut evidence = counts;
-        evidence.up = (counts.up - float(selected)).max(0.0);
+        let evidence = counts.without(selected);
         let (low, high) = if self.explains {
             interval(&counts, self.tolerances.alpha)
         } else {
@@ -339,13 +447,9 @@ impl Scales {
                 differing.push(&mut endpoint.differences);
             }
             failing.push(&mut endpoint.errors);
-            for field in endpoint.fields.iter_mut().filter(|field| !field.noisy) {
+            for field in &mut endpoint.fields {
                 if self.explains {
-                    let Excess {
-                        v2, reference, of, ..
-                    } = field.excess;
-                    let counts = Counts::new(v2, reference, of).without_the_first();
-                    of_noise.push(self.no_noise.log(&counts));
+                    of_noise.push(self.more_than_noise(field));
                     real.push(&mut field.real);
                 }
                 differing.push(&mut field.excess);
@@ -362,6 +466,22 @@ impl Scales {
         let refuted = family(&of_noise, alpha, FIELDS);
         for (real, refuted) in real.into_iter().zip(refuted) {
             *real = refuted;
+        }
+    }
+
+    /// What speaks against noise alone.
+    fn more_than_noise(&self, field: &FieldVerdict) -> f64 {
+        let pairs = || self.no_noise.log(&counts(&field.excess).without(FIRST));
+        match &field.unreferenced {
+            None => pairs(),
+            Some(apart) => {
+                let apart = apart.counts(FIRST).against_at_most(0.0);
+                if field.noisy {
+                    apart
+                } else {
+                    mean(pairs(), apart)
+                }
+            }
         }
     }
 
@@ -387,7 +507,7 @@ impl Scales {
 
     /// How many more requests show that it is good enough.
     fn missing(&self, test: &Test, excess: &Excess) -> Option<u64> {
-        let counts = Counts::new(excess.v2, excess.reference, excess.of);
+        let counts = counts(excess);
         if self.explains {
             test.good.needs(&counts, self.target)
         } else {

@@ -34,10 +34,18 @@ fn of_endpoint(endpoint: &EndpointVerdict, least: u64, allowed: &str) -> Vec<Str
             ..
         } = endpoint.differences;
         reasons.push(format!(
-            "{} of {} answers differ in one field or another in which {reference} does not; the other way round it is {}",
+            "{} of {} answers differ in one field or another in which {reference} does not; the other way round it is {}{}",
             grouped(v2),
             grouped(of),
             grouped(noise),
+            endpoint
+                .unreferenced
+                .map(|others| format!(
+                    "; where there is none of these, {} of {} differ",
+                    grouped(others.v2),
+                    grouped(others.of)
+                ))
+                .unwrap_or_default(),
         ));
     }
     if endpoint.errors.beyond {
@@ -58,10 +66,23 @@ fn of_endpoint(endpoint: &EndpointVerdict, least: u64, allowed: &str) -> Vec<Str
             differs(field, endpoint.noise)
         ));
     }
-    for field in endpoint.fields.iter().filter(|field| field.noisy) {
+    for field in endpoint
+        .fields
+        .iter()
+        .filter(|field| field.noisy && !field.excess.beyond)
+    {
         reasons.push(format!(
-            "{} ({}) is left out: version 1 differs from itself there",
-            field.field, field.kind
+            "{} ({}) does not hold the promotion: version 1 differs from itself there{}, and these are too few to go by",
+            field.field,
+            field.kind,
+            field
+                .unreferenced
+                .map(|it| format!(
+                    " in {} of {} repeats",
+                    grouped(it.reference),
+                    grouped(it.reference_of)
+                ))
+                .unwrap_or_default(),
         ));
     }
     match (endpoint.standing, endpoint.needs) {
@@ -83,6 +104,7 @@ fn of_endpoint(endpoint: &EndpointVerdict, least: u64, allowed: &str) -> Vec<Str
 fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     let tolerances = &verdict.tolerances;
+    let mut incomplete = None;
     if verdict.completeness < tolerances.min_completeness {
         let mut lost: Vec<_> = verdict
             .lost
@@ -100,11 +122,14 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
         } else {
             lost.join(", ")
         };
-        reasons.push(format!(
+        incomplete = Some(format!(
             "only {} of the traffic was judged, and --min-completeness asks for {}: {why}",
             percent(verdict.completeness),
             percent(tolerances.min_completeness),
         ));
+    }
+    if verdict.verdict != Decision::Reject {
+        reasons.extend(incomplete.take());
     }
     let of =
         |endpoint: &EndpointVerdict, reason: &String| format!("{}: {reason}", endpoint.endpoint);
@@ -136,6 +161,7 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
             grouped(slow.reference),
         ));
     }
+    reasons.extend(incomplete);
     if verdict.requests == 0 {
         reasons.push("nothing was judged yet".to_owned());
     }
@@ -175,8 +201,12 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
                 "{} more requests are needed, if they go like those so far",
                 grouped(needs)
             )),
-            None => reasons.push(
+            None if is_hopeless(verdict) => reasons.push(
                 "at this rate no number of requests shows that version 2 is good enough".to_owned(),
+            ),
+            None => reasons.push(
+                "how many more requests are needed cannot be said yet: where there were few, something went wrong with one of them"
+                    .to_owned(),
             ),
         }
     }
@@ -209,13 +239,26 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
         .count();
     if without > 0 {
         reasons.push(format!(
-            "no control at {} of {} endpoints: version 2's differences were counted as they are, so noise that no built-in class \
-             takes out looks like a difference; --control measures it",
+            "no control at {} of {} endpoints, or none that answered, and too few repeats: version 2's differences were counted as \
+             they are, so noise that no built-in class takes out looks like a difference; --control measures it",
             without,
             verdict.endpoints.len(),
         ));
     }
     reasons
+}
+
+/// Whether more than a few requests say that it is never shown to be good enough.
+fn is_hopeless(verdict: &Verdict) -> bool {
+    let tolerances = &verdict.tolerances;
+    verdict.errors.rate >= tolerances.max_errors
+        || verdict
+            .slow
+            .is_some_and(|slow| slow.rate >= tolerances.max_slow / 5.0)
+        || verdict
+            .endpoints
+            .iter()
+            .any(|it| it.needs.is_none() && it.standing != Standing::Uncovered)
 }
 
 fn differs(field: &FieldVerdict, noise: Option<ReferenceKind>) -> String {
@@ -232,12 +275,26 @@ fn differs(field: &FieldVerdict, noise: Option<ReferenceKind>) -> String {
         };
         return format!("version 2 {what} in {v2} of {of} requests");
     }
-    match noise {
-        Some(_) => format!(
+    match (noise, &field.unreferenced) {
+        (Some(_), None) => format!(
             "{name} differs in {v2} of {of} answers of version 2 alone, and in {reference} of {} alone",
             copy(noise)
         ),
-        None => format!("{name} differs in {v2} of {of} answers, without a control"),
+        (Some(_), Some(others)) => format!(
+            "{name} differs in {v2} of {of} answers of version 2 alone, and in {reference} of {} alone; where there is none of \
+             these, in {} of {}",
+            copy(noise),
+            grouped(others.v2),
+            grouped(others.of),
+        ),
+        (None, Some(others)) => format!(
+            "{name} differs in {} of {} answers, and version 1 from itself in {} of {} repeats",
+            grouped(others.v2),
+            grouped(others.of),
+            grouped(others.reference),
+            grouped(others.reference_of),
+        ),
+        (None, None) => format!("{name} differs in {v2} of {of} answers, without a control"),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     None,
     /// At one endpoint, a field is wrong in this share of the answers.
     Field(f64),
+    /// Likewise, and only in those that are not repeated within seconds.
+    RareField(f64),
     /// It fails so much more often.
     Errors(f64),
     /// The slowest twentieth of its answers take so many times as long: p99 grows by that, p50 and p90 stay.
@@ -33,8 +35,18 @@ pub(crate) struct Scene {
     pub(crate) noise: &'static [f64],
     /// How often each version fails by nature.
     pub(crate) errors: f64,
-    /// Whether there is a control.
-    pub(crate) control: bool,
+    /// With what noise is measured.
+    pub(crate) noise_by: NoiseBy,
+}
+
+/// With what noise is measured.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum NoiseBy {
+    /// A control.
+    Control,
+    /// So large a share of the requests was sent before, within seconds.
+    Repeats(f64),
+    Nothing,
 }
 
 /// How a run ended.
@@ -101,10 +113,16 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
                 .collect()
         };
         let (mut v2, control) = (differing(&mut rng), differing(&mut rng));
-        if let Fault::Field(share) = scene.fault
-            && index == WRONG
-            && chance(&mut rng, share)
-        {
+        let is_repeat = match scene.noise_by {
+            NoiseBy::Repeats(share) => chance(&mut rng, share),
+            NoiseBy::Control | NoiseBy::Nothing => false,
+        };
+        let share = match scene.fault {
+            Fault::Field(share) => share,
+            Fault::RareField(share) if !is_repeat => share,
+            _ => 0.0,
+        };
+        if share > 0.0 && index == WRONG && chance(&mut rng, share) {
             v2.push(wrong.clone());
         }
         let more = if let Fault::Errors(more) = scene.fault {
@@ -133,18 +151,28 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
             v2: took(tail),
         };
         let control_took = took(1.0);
+        let reference = match scene.noise_by {
+            NoiseBy::Control => Some(Reference {
+                kind: ReferenceKind::Control,
+                differing: &control,
+                failed: failed[2],
+                latency: (!failed[2]).then_some(control_took),
+            }),
+            NoiseBy::Repeats(_) if is_repeat => Some(Reference {
+                kind: ReferenceKind::Repeat,
+                differing: &control,
+                failed: failed[2],
+                latency: None,
+            }),
+            NoiseBy::Repeats(_) | NoiseBy::Nothing => None,
+        };
         judge.add(&Trial {
             endpoint: ENDPOINTS[index].0,
             differing: &v2,
             v1_failed: failed[0],
             v2_failed: failed[1],
             latency: (!failed[0] && !failed[1]).then_some(latency),
-            reference: scene.control.then_some(Reference {
-                kind: ReferenceKind::Control,
-                differing: &control,
-                failed: failed[2],
-                latency: (!failed[2]).then_some(control_took),
-            }),
+            reference,
         });
         let decision = decision(judge.tally(), &tolerances, &completeness);
         if ends.contains(&decision) {
