@@ -9,6 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+pub(crate) use self::comparison::named;
 pub use self::comparison::{Shown, verdict};
 pub use self::junit::junit;
 use crate::account::{Account, Counter, Reason, Stage};

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use reqwest::Client;
-use serde::Serialize;
+use reqwest::{Client, Url};
+use serde::{Deserialize, Serialize};
 
+use super::compare::ShownDifference;
 use crate::cli::verdict::Job;
+use crate::compare::DifferenceKind;
 use crate::judge::{Decision, Docket, Verdict};
 use crate::replay::{Host, Target};
 use crate::report;
@@ -20,7 +22,17 @@ use crate::report;
 /// # Errors
 /// When no sidecar answers, or nothing can be printed.
 pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
-    let (verdict, sidecars) = super::runtime()?.block_on(wait(job))?;
+    let Asked {
+        verdict,
+        sidecars,
+        shown,
+    } = super::runtime()?.block_on(async {
+        let mut asked = wait(job).await?;
+        if !job.json {
+            asked.shown = examples(job, &asked).await;
+        }
+        Ok::<_, anyhow::Error>(asked)
+    })?;
     let text = if job.json {
         let data = Data {
             data: &verdict,
@@ -28,7 +40,13 @@ pub fn run(job: &Job) -> anyhow::Result<ExitCode> {
         };
         serde_json::to_string_pretty(&data)? + "\n"
     } else {
-        report::verdict(&verdict, |_, _, _| None)
+        report::verdict(&verdict, |endpoint, field, kind| {
+            let is_it = |(of, it): &&(String, ShownDifference)| {
+                of == endpoint && it.field == field && it.kind == kind
+            };
+            let (_, found) = shown.iter().find(is_it)?;
+            Some((found.v1.clone(), found.v2.clone()))
+        })
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(exit_code(verdict.verdict))
@@ -52,7 +70,7 @@ struct Data<'a> {
 }
 
 /// One that was asked.
-#[derive(Serialize, Debug)]
+#[derive(Serialize)]
 struct Sidecar {
     /// The URL, with the address where the name has several.
     name: String,
@@ -60,15 +78,36 @@ struct Sidecar {
     requests: Option<u64>,
     /// Why nothing of it is in the verdict.
     error: Option<String>,
+    #[serde(skip)]
+    place: Option<Place>,
 }
 
-async fn wait(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+/// Where a sidecar listens.
+#[derive(Clone)]
+struct Place {
+    url: Target,
+    address: SocketAddr,
+    /// Of the admin server.
+    token: Option<String>,
+}
+
+/// What came of asking all of them.
+struct Asked {
+    verdict: Verdict,
+    sidecars: Vec<Sidecar>,
+    /// By endpoint: what the latest answers have where they differ.
+    shown: Vec<(String, ShownDifference)>,
+}
+
+async fn wait(job: &Job) -> anyhow::Result<Asked> {
     let begun = Instant::now();
     loop {
         let asked = ask_all(job).await;
         let left = job.wait.saturating_sub(begun.elapsed());
         match asked {
-            Ok((verdict, _)) if verdict.verdict == Decision::Continue && !left.is_zero() => {
+            Ok(Asked { verdict, .. })
+                if verdict.verdict == Decision::Continue && !left.is_zero() =>
+            {
                 tracing::info!(
                     requests = verdict.requests,
                     needs = verdict.needs,
@@ -85,7 +124,7 @@ async fn wait(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_secs(5);
 
-async fn ask_all(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+async fn ask_all(job: &Job) -> anyhow::Result<Asked> {
     let mut known = BTreeSet::new();
     let mut asked = tokio::task::JoinSet::new();
     let mut answers = Vec::new();
@@ -102,14 +141,20 @@ async fn ask_all(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
                     } else {
                         url.to_string()
                     };
-                    let (url, timeout, token) = (url.clone(), job.timeout, job.token.clone());
+                    let (url, token) = (url.clone(), job.token.clone());
+                    let place = Place {
+                        url,
+                        address,
+                        token,
+                    };
+                    let timeout = job.timeout;
                     asked.spawn(async move {
-                        let answer = ask(&url, address, timeout, token.as_deref()).await;
-                        (name, answer)
+                        let answer = place.tally(timeout).await;
+                        (name, Some(place), answer)
                     });
                 }
             }
-            Err(error) => answers.push((url.to_string(), Err(error.into()))),
+            Err(error) => answers.push((url.to_string(), None, Err(error.into()))),
         }
     }
     while let Some(answer) = asked.join_next().await {
@@ -122,11 +167,11 @@ async fn ask_all(job: &Job) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
 /// Judges what was answered; whoever did not answer keeps version 2 from being promoted.
 fn judge(
     job: &Job,
-    answers: Vec<(String, anyhow::Result<Docket>)>,
-) -> anyhow::Result<(Verdict, Vec<Sidecar>)> {
+    answers: Vec<(String, Option<Place>, anyhow::Result<Docket>)>,
+) -> anyhow::Result<Asked> {
     let mut all: Option<Docket> = None;
     let mut sidecars = Vec::new();
-    for (name, answer) in answers {
+    for (name, place, answer) in answers {
         let requests = answer.as_ref().ok().map(|docket| docket.tally.requests());
         let added = answer.and_then(|docket| {
             match &mut all {
@@ -139,6 +184,7 @@ fn judge(
             name,
             requests: requests.filter(|_| added.is_ok()),
             error: added.err().map(|error| format!("{error:#}")),
+            place,
         });
     }
     let missing: Vec<_> = sidecars
@@ -162,44 +208,104 @@ fn judge(
         );
         verdict.reasons.insert(0, reason);
     }
-    Ok((verdict, sidecars))
+    Ok(Asked {
+        verdict,
+        sidecars,
+        shown: Vec::new(),
+    })
 }
 
-async fn ask(
-    url: &Target,
-    address: SocketAddr,
-    timeout: Duration,
-    token: Option<&str>,
-) -> anyhow::Result<Docket> {
-    // The error says that there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(timeout);
-    if let Host::Name(name) = url.host() {
-        client = client.resolve(name, address);
-    }
-    let mut request = client.build()?.get(format!("{url}/api/tally"));
-    if let Some(token) = token {
-        request = request.bearer_auth(token);
-    }
-    let mut response = request.send().await?;
-    let status = response.status();
-    if status == reqwest::StatusCode::UNAUTHORIZED {
-        bail!("it wants the token that it was given with --admin-token-file; give it here too");
-    }
-    if !status.is_success() {
-        bail!("it answers {status}: is that the address of --admin?");
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LARGEST {
-            bail!("its answer is larger than any tally");
+/// Asks for an example of each field that the report names, for as long as one answer may take.
+async fn examples(job: &Job, asked: &Asked) -> Vec<(String, ShownDifference)> {
+    let deadline = Instant::now() + job.timeout;
+    let mut shown = Vec::new();
+    for (endpoint, field, kind) in report::named(&asked.verdict) {
+        for sidecar in asked.sidecars.iter().filter(|it| it.error.is_none()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(place) = sidecar.place.as_ref().filter(|_| !left.is_zero()) else {
+                continue;
+            };
+            // An example more or less is not worth an error.
+            let Ok(Some(found)) = place.example(endpoint, field, kind, left).await else {
+                continue;
+            };
+            shown.push((endpoint.to_owned(), found));
+            break;
         }
     }
-    serde_json::from_slice(&body).context("its answer is not a tally")
+    shown
+}
+
+impl Place {
+    async fn tally(&self, timeout: Duration) -> anyhow::Result<Docket> {
+        let body = self.get("tally", &[], timeout).await?;
+        serde_json::from_slice(&body).context("its answer is not a tally")
+    }
+
+    async fn example(
+        &self,
+        endpoint: &str,
+        field: &str,
+        kind: DifferenceKind,
+        timeout: Duration,
+    ) -> anyhow::Result<Option<ShownDifference>> {
+        #[derive(Deserialize)]
+        struct Example {
+            differences: Vec<ShownDifference>,
+        }
+
+        let query = [
+            ("endpoint", endpoint),
+            ("field", field),
+            ("kind", kind.name()),
+        ];
+        let body = self.get("examples", &query, timeout).await?;
+        let examples: Vec<Example> =
+            serde_json::from_slice(&body).context("its answer is no list of examples")?;
+        let latest = examples.into_iter().next();
+        Ok(latest.and_then(|example| {
+            let mut differences = example.differences.into_iter();
+            differences.find(|it| it.field == field && it.kind == kind)
+        }))
+    }
+
+    async fn get(
+        &self,
+        what: &str,
+        query: &[(&str, &str)],
+        timeout: Duration,
+    ) -> anyhow::Result<Vec<u8>> {
+        // The error says that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(timeout);
+        if let Host::Name(name) = self.url.host() {
+            client = client.resolve(name, self.address);
+        }
+        let url = Url::parse_with_params(&format!("{}/api/{what}", self.url), query)?;
+        let mut request = client.build()?.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let mut response = request.send().await?;
+        let status = response.status();
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            bail!("it wants the token that it was given with --admin-token-file; give it here too");
+        }
+        if !status.is_success() {
+            bail!("it answers {status}: is that the address of --admin?");
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LARGEST {
+                bail!("its answer is larger than any tally");
+            }
+        }
+        Ok(body)
+    }
 }
 
 /// 128 endpoints with 128 fields each are less than this.
@@ -235,7 +341,10 @@ mod tests {
             panic!("another verb");
         };
         let names = (0..).map(|index| format!("pod {index}"));
-        judge(&job, names.zip(answers).collect()).map(|(verdict, _)| verdict)
+        let answers = names
+            .zip(answers)
+            .map(|(name, answer)| (name, None, answer));
+        judge(&job, answers.collect()).map(|asked| asked.verdict)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{grouped, latency, printable_text};
 use crate::compare::DifferenceKind;
-use crate::judge::{EndpointVerdict, ReferenceKind, Standing, Verdict};
+use crate::judge::{EndpointVerdict, FieldVerdict, ReferenceKind, Standing, Verdict};
 
 /// What both versions have at the first place in which a field differs, in short.
 pub type Shown = (Option<String>, Option<String>);
@@ -34,6 +34,10 @@ pub fn verdict(
         return text;
     }
     push_table(&mut text, &verdict.endpoints);
+    let more = verdict.endpoints.len().saturating_sub(MOST_ENDPOINTS);
+    if more > 0 {
+        let _ = writeln!(text, "  and {more} endpoints more, which are less worrying");
+    }
     let mut differences = String::new();
     for endpoint in &verdict.endpoints {
         push_differences(&mut differences, endpoint, &example);
@@ -57,7 +61,8 @@ fn noise(kinds: &[ReferenceKind]) -> &'static str {
 }
 
 fn push_table(text: &mut String, endpoints: &[EndpointVerdict]) {
-    let widths = endpoints.iter().map(|it| it.endpoint.chars().count());
+    let listed = endpoints.iter().take(MOST_ENDPOINTS);
+    let widths = listed.map(|it| it.endpoint.chars().count());
     let width = widths.max().unwrap_or(0).clamp(8, WIDEST);
     let _ = writeln!(
         text,
@@ -69,7 +74,7 @@ fn push_table(text: &mut String, endpoints: &[EndpointVerdict]) {
         "  {:width$}  {:9}  {:>9}  {:>7} {:>7}  {:>9} {:>9}  {:>9} {:>9}",
         "endpoint", "is", "requests", "v1", "v2", "v1", "v2", "v1", "v2"
     );
-    for it in endpoints {
+    for it in endpoints.iter().take(MOST_ENDPOINTS) {
         let took = |version: fn(&crate::judge::LatencyVerdict) -> [u64; 3], at: usize| {
             it.latency.as_ref().map_or_else(
                 || "-".to_owned(),
@@ -97,15 +102,27 @@ fn push_differences(
     endpoint: &EndpointVerdict,
     example: impl Fn(&str, &str, DifferenceKind) -> Option<Shown>,
 ) {
-    let fields: Vec<_> = endpoint
-        .fields
-        .iter()
-        .filter(|it| it.excess.v2 > 0)
-        .collect();
-    if fields.is_empty() {
+    let shown = |value: Option<String>| {
+        value.map_or_else(|| "nothing".to_owned(), |value| printable_text(&value))
+    };
+    let fields: Vec<_> = differing(endpoint).collect();
+    if fields.is_empty() && endpoint.failed.v2 == 0 {
         return;
     }
     let _ = writeln!(text, "  {}", endpoint.endpoint);
+    if endpoint.failed.v2 > 0 {
+        let _ = writeln!(
+            text,
+            "    no whole answer, or 5xx: in {} of {} requests",
+            grouped(endpoint.failed.v2),
+            grouped(endpoint.requests)
+        );
+        let (field, kind) = STATUS;
+        if let Some((v1, v2)) = example(&endpoint.endpoint, field, kind) {
+            let _ = writeln!(text, "      version 1  {}", shown(v1));
+            let _ = writeln!(text, "      version 2  {}", shown(v2));
+        }
+    }
     for it in fields.iter().take(MOST_FIELDS) {
         let _ = write!(
             text,
@@ -122,20 +139,27 @@ fn push_differences(
                 grouped(it.excess.reference)
             );
         }
+        if let Some(others) = &it.unreferenced
+            && !it.noisy
+        {
+            let _ = write!(
+                text,
+                "; without such a reference in {} of {}",
+                grouped(others.v2),
+                grouped(others.of)
+            );
+        }
         let _ = writeln!(
             text,
             "; evidence 10^{:.1}{}",
             it.excess.evidence,
             match (it.excess.beyond, it.noisy) {
                 (true, _) => ", more than is allowed",
-                (false, true) => ", left out: version 1 differs from itself there",
+                (false, true) => ", does not count: version 1 differs from itself there",
                 (false, false) => "",
             }
         );
         if let Some((v1, v2)) = example(&endpoint.endpoint, &it.field, it.kind) {
-            let shown = |value: Option<String>| {
-                value.map_or_else(|| "nothing".to_owned(), |value| printable_text(&value))
-            };
             let _ = writeln!(text, "      version 1  {}", shown(v1));
             let _ = writeln!(text, "      version 2  {}", shown(v2));
         }
@@ -144,6 +168,31 @@ fn push_differences(
         let _ = writeln!(text, "    and {} fields more", fields.len() - MOST_FIELDS);
     }
 }
+
+/// The fields in which version 2 was seen to differ.
+fn differing(endpoint: &EndpointVerdict) -> impl Iterator<Item = &FieldVerdict> {
+    let alone = |it: &FieldVerdict| it.unreferenced.map_or(0, |others| others.v2);
+    let fields = endpoint.fields.iter();
+    fields.filter(move |it| it.excess.v2 + alone(it) > 0)
+}
+
+/// Endpoint, field and kind of each difference that [`verdict`] asks an example of, up to a bound.
+pub(crate) fn named(verdict: &Verdict) -> Vec<(&str, &str, DifferenceKind)> {
+    let mut named = Vec::new();
+    for endpoint in &verdict.endpoints {
+        let failed = (endpoint.failed.v2 > 0).then_some(STATUS);
+        let fields = differing(endpoint).take(MOST_FIELDS);
+        let all = failed
+            .into_iter()
+            .chain(fields.map(|it| (&*it.field, it.kind)));
+        named.extend(all.map(|(field, kind)| (&*endpoint.endpoint, field, kind)));
+    }
+    named.truncate(MOST_EXAMPLES);
+    named
+}
+
+/// As what an answer of another status is an example.
+const STATUS: (&str, DifferenceKind) = ("status", DifferenceKind::Value);
 
 const fn standing(standing: Standing) -> &'static str {
     match standing {
@@ -176,8 +225,14 @@ fn cut(name: &str) -> String {
 /// Longer names of endpoints are cut in the table.
 const WIDEST: usize = 48;
 
+/// So many endpoints are listed.
+const MOST_ENDPOINTS: usize = 40;
+
 /// So many fields of an endpoint are listed.
 const MOST_FIELDS: usize = 10;
+
+/// So many examples are asked for where that takes a request each.
+const MOST_EXAMPLES: usize = 50;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -216,6 +271,9 @@ pub(super) mod tests {
     #[test]
     fn the_verdict_as_a_person_sees_it() {
         let example = |endpoint: &str, field: &str, kind| {
+            if (endpoint, field) == ("GET /items", "status") {
+                return Some((Some("200".to_owned()), Some("503".to_owned())));
+            }
             assert_eq!(
                 (endpoint, field, kind),
                 ("POST /orders", "body.total_cents", DifferenceKind::Value)
@@ -237,7 +295,13 @@ pub(super) mod tests {
                 .contains("more than is allowed"),
             "{text}"
         );
-        assert_eq!(line("      version 1"), "      version 1  5938");
-        assert_eq!(line("      version 2"), "      version 2  nothing");
+        let failed = "    no whole answer, or 5xx: in 20 of 100 requests\n      version 1  200\n      version 2  503\n";
+        assert!(text.contains(failed), "{text}");
+        let differs = "      version 1  5938\n      version 2  nothing\n";
+        assert!(text.contains(differs), "{text}");
+        let verdict = rejected();
+        let named = named(&verdict);
+        assert!(named.contains(&("GET /items", "status", DifferenceKind::Value)));
+        assert_eq!(named.len(), 2, "{named:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::{Difference, DifferenceKind};
 use crate::exchange::{Request, Response};
@@ -153,7 +153,7 @@ pub struct ShownBody {
 }
 
 /// A difference as it may be shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ShownDifference {
     /// `body.items[].price`.
     pub field: String,
