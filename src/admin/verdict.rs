@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use serde::Serialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::app::compare::Comparing;
@@ -135,7 +136,9 @@ impl Desk {
             .borrow()
             .as_ref()
             .map(|it| it.account.clone());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let event = Event {
+            at: now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
             version: env!("CARGO_PKG_VERSION"),
             target: self.source.target.as_deref(),
             live: Live::of(&account.unwrap_or_default()),
@@ -236,6 +239,8 @@ async fn examples(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> R
 /// What the dashboard gets once a second.
 #[derive(Serialize)]
 struct Event<'a> {
+    /// When this was so, in milliseconds since 1970.
+    at: u64,
     version: &'a str,
     target: Option<&'a str>,
     live: Live,
@@ -294,6 +299,7 @@ async fn events(State(desk): State<Arc<Desk>>) -> Response {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut beat = tokio::time::interval(EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = sender.closed() => return,

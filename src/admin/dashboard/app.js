@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const grouped = new Intl.NumberFormat("en-US");
 const SECONDS = 120;
+const MOST_REASONS = 6;
 
 let state = null;
 let chosenEndpoint = null;
@@ -47,11 +48,28 @@ function fill(body, rows) {
   if (focused) body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
+/** Lists texts; those beyond the first few wait behind a button, which stays open once it was opened. */
 function list(node, texts) {
   const now = texts.join("\n");
   if (node.dataset.shown === now) return;
   node.dataset.shown = now;
-  node.replaceChildren(...texts.map((text) => element("li", text)));
+  const item = (text) => element("li", text);
+  const rest = texts.slice(MOST_REASONS);
+  const children = texts.slice(0, MOST_REASONS).map(item);
+  if (rest.length > 0) {
+    let more = node.querySelector("details");
+    const focused = more?.contains(document.activeElement);
+    more ??= element("details", null, element("summary", ""), element("ul", null));
+    say(more.firstChild, `${rest.length} more`);
+    more.lastChild.replaceChildren(...rest.map(item));
+    const last = element("li", null, more);
+    last.className = "more";
+    children.push(last);
+    node.replaceChildren(...children);
+    if (focused) more.firstChild.focus();
+    return;
+  }
+  node.replaceChildren(...children);
 }
 
 /** Changes text only where it has changed, so that a screen reader is told no more than that. */
@@ -64,11 +82,13 @@ function say(node, text) {
 function showVerdict(verdict) {
   byId("verdict").dataset.verdict = verdict.verdict;
   say(byId("decision"), verdict.verdict);
+  const never = verdict.endpoints.some((it) => it.needs === null && it.standing !== "uncovered");
   const needs = verdict.needs === null
-    ? "at this rate it is never promoted"
+    ? never ? "at this rate it is never promoted" : "it cannot be said yet how many more are needed"
     : verdict.needs === 0 ? "nothing more is needed" : `${number(verdict.needs)} more needed to promote`;
-  byId("summary").textContent =
-    `${number(verdict.requests)} requests judged, ${percent(verdict.completeness, 2)} of the traffic; ${needs}`;
+  say(byId("summary"), verdict.requests === 0
+    ? "no request was judged yet"
+    : `${number(verdict.requests)} requests judged, ${percent(verdict.completeness, 2)} of the traffic; ${needs}`);
   list(byId("reasons"), verdict.reasons);
   document.title = `${verdict.verdict} - shadowtap`;
 }
@@ -77,16 +97,17 @@ function showVerdict(verdict) {
 
 let rates = null;
 
-function showLive(live) {
-  const now = Date.now() / 1000;
+function showLive(live, now) {
   const last = history.at(-1);
+  // The same again, since somebody else has just asked for it.
+  if (last?.at === now) return;
   const rate = (name) => (last ? Math.max(0, (live[name] - last[name]) / Math.max(0.1, now - last.at)) : 0);
   const point = { at: now, ...live, rates: [rate("seen"), rate("replayed"), rate("lost")] };
   history.push(point);
   while (history.length > SECONDS) history.shift();
   const numbers = [
     ["seen", number(live.seen)],
-    ["replayed", number(live.replayed)],
+    ["replays, all targets", number(live.replayed)],
     ["judged", number(live.judged)],
     ["lost", number(live.lost)],
     ["left aside", number(live.aside)],
@@ -99,14 +120,24 @@ function showLive(live) {
   byId("lost").replaceChildren(
     ...reasons.map(([name, count]) => element("tr", null, cell(name), cell(number(count), "number"))));
   const points = history.slice(1);
+  byId("rates").hidden = points.length < 2;
   if (points.length < 2) return;
   const data = [points.map((it) => it.at), ...[0, 1, 2].map((index) => points.map((it) => it.rates[index]))];
   rates ??= chart(byId("rates"), {
-    series: [{}, line("seen", "--v1"), line("replayed", "--v2"), line("lost", "--bad")],
-    axes: [axis(), axis((value) => `${value}/s`)],
-    scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+    series: [
+      { label: "at", value: (_, value) => (value === null ? "-" : clock(value)) },
+      ...[["seen", "--v1"], ["replays", "--v2"], ["lost", "--bad"]].map(([name, hue]) =>
+        line(name, hue, { value: (_, value) => (value === null ? "-" : `${value.toFixed(0)}/s`) })),
+    ],
+    axes: [axis(clock, { space: 90 }), axis((value) => `${value}/s`, { size: 64 })],
+    scales: {
+      x: { range: (_, low, high) => [Math.min(low, high - 30), high] },
+      y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] },
+    },
   }, data);
   rates.setData(data);
+  // Where nobody points, the latest.
+  if (rates.cursor.left < 0) rates.setLegend({ idx: points.length - 1 });
 }
 
 function chart(node, options, data) {
@@ -124,12 +155,15 @@ function line(label, name, more) {
   return { label, stroke: () => colour(name), width: 2, points: { show: false }, ...more };
 }
 
-function axis(values) {
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+
+function axis(values, more) {
   return {
     stroke: () => colour("--quiet"),
-    grid: { stroke: () => colour("--line") },
-    ticks: { stroke: () => colour("--line") },
-    size: 60,
+    grid: { stroke: () => colour("--line"), width: 1 },
+    ticks: { stroke: () => colour("--line"), width: 1 },
+    size: 36,
+    ...more,
     ...(values ? { values: (_, splits) => splits.map((it) => (it === null ? "" : values(it))) } : {}),
   };
 }
@@ -137,6 +171,8 @@ function axis(values) {
 // Endpoints.
 
 function showEndpoints(endpoints) {
+  byId("no-endpoints").hidden = endpoints.length > 0;
+  byId("all").hidden = endpoints.length === 0;
   fill(byId("rows"), endpoints.map((it) => {
     const button = element("button", it.endpoint);
     button.type = "button";
@@ -149,8 +185,14 @@ function showEndpoints(endpoints) {
       cell(number(it.failed.v1), "number"), cell(number(it.failed.v2), "number"),
       cell(time(took?.v1[0]), "number"), cell(time(took?.v2[0]), "number"),
       cell(time(took?.v1[2]), "number"), cell(time(took?.v2[2]), "number"),
-      cell(it.noise ?? "nothing"), cell(it.needs === null ? "never" : number(it.needs), "number"));
+      cell(it.noise ?? "nothing"), cell(needed(it), "number"));
   }));
+}
+
+/** Of a few requests one that went wrong is many, which says nothing yet. */
+function needed(endpoint) {
+  if (endpoint.needs !== null) return number(endpoint.needs);
+  return endpoint.standing === "uncovered" ? "more" : "never";
 }
 
 function choose(endpoint) {
@@ -164,7 +206,7 @@ function choose(endpoint) {
 
 function standing(field) {
   if (field.excess.beyond) return ["worse", "worse"];
-  if (field.noisy) return ["left out: version 1 differs from itself", ""];
+  if (field.noisy) return ["does not count: version 1 differs from itself", ""];
   if (field.real) return ["real, within what is allowed", "open"];
   return ["may be noise", ""];
 }
@@ -175,7 +217,10 @@ function showDetail() {
   if (!it) return;
   byId("detail-title").textContent = it.endpoint;
   list(byId("detail-reasons"), it.reasons);
-  const differing = it.fields.filter((field) => field.excess.v2 + field.excess.reference > 0);
+  showLatency(it.latency);
+  byId("failures").hidden = it.failed.v2 === 0;
+  const differing = it.fields.filter(
+    (field) => field.excess.v2 + field.excess.reference + (field.unreferenced?.v2 ?? 0) > 0);
   byId("differing").hidden = differing.length === 0;
   byId("no-difference").hidden = differing.length > 0;
   fill(byId("fields"), differing.map((field) => {
@@ -187,9 +232,26 @@ function showDetail() {
     return element("tr", null,
       element("td", null, button), cell(field.kind), cell(number(field.excess.v2), "number"),
       cell(number(field.excess.reference), "number"), cell(number(field.excess.of), "number"),
+      cell(others(field.unreferenced), "number"),
       cell(`10^${field.excess.evidence.toFixed(1)}`, "number"), cell(text, kind));
   }));
 }
+
+/** What the chart shows, for those who cannot see it. */
+function showLatency(latency) {
+  byId("latencies").hidden = !latency;
+  if (!latency) return;
+  const rows = [["version 1", latency.v1], ["version 2", latency.v2], ["control", latency.control]];
+  byId("quantiles").replaceChildren(...rows.filter(([, took]) => took).map(([name, took]) => {
+    const head = element("th", name);
+    head.scope = "row";
+    return element("tr", null, head, ...took.map((micros) => cell(time(micros), "number")));
+  }));
+  say(byId("ratio"), `The same request takes version 2 ${latency.ratio.toFixed(2)} times as long as ` +
+    `${latency.control ? "the control" : "version 1"} (median).`);
+}
+
+const others = (share) => (share ? `${number(share.v2)} of ${number(share.of)}` : "-");
 
 let distribution = null;
 
@@ -224,11 +286,18 @@ async function fetchDistribution() {
       })),
     ],
     scales: { x: { time: false, distr: 3 }, y: { range: [0, 1] } },
-    axes: [axis((value) => time(Math.round(value * 1000))), axis((value) => percent(value, 0))],
+    axes: [
+      axis((value) => time(Math.round(value * 1000)), { space: 80 }),
+      axis((value) => percent(value, 0), { size: 60 }),
+    ],
   }, [limits.map((micros) => Math.max(1, micros) / 1000), ...curves]);
 }
 
 // Examples.
+
+for (const [id, field, kind] of [["failed-status", "status", "value"], ["failed-silent", "answer", "missing"]]) {
+  byId(id).addEventListener("click", () => fetchExamples(chosenEndpoint, { field, kind }));
+}
 
 async function fetchExamples(endpoint, field) {
   const query = new URLSearchParams({ endpoint, field: field.field, kind: field.kind });
@@ -302,8 +371,9 @@ const LEFT_OUT = new Set(["content-length", "transfer-encoding", "connection", "
 
 function curl(example, base) {
   const { method, target, headers, body } = example.request;
-  const host = headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? "localhost";
-  const words = ["curl", "--include", "--path-as-is"];
+  const host = hostOf(example.request);
+  // Brackets and braces in a URL are no pattern.
+  const words = ["curl", "--include", "--path-as-is", "--globoff"];
   if (method === "HEAD") words.push("--head");
   else words.push("--request", quoted(method));
   for (const [name, value] of headers) {
@@ -315,7 +385,9 @@ function curl(example, base) {
     before = `printf %s ${quoted(body.base64)} | base64 -d | `;
     words.push("--data-binary", "@-");
   }
-  words.push(quoted((base ?? `http://${host}`) + target));
+  // OPTIONS * and what was meant for a proxy.
+  if (!target.startsWith("/")) words.push("--request-target", quoted(target));
+  words.push(quoted((base ?? `http://${host}`) + (target.startsWith("/") ? target : "/")));
   return before + words.join(" ");
 }
 
@@ -329,10 +401,14 @@ function harMessage(message) {
   };
 }
 
+const hostOf = (request) =>
+  request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] || "localhost";
+
 function har(example) {
   const { request } = example;
-  const host = request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? "localhost";
-  const url = `http://${host}${request.target}`;
+  const { target } = request;
+  const url = target.startsWith("/") || target === "*" ? `http://${hostOf(request)}${target}` : target;
+  const query = target.split("#")[0].split("?").slice(1).join("?");
   const entry = (answer, comment) => ({
     startedDateTime: example.time,
     time: 0,
@@ -341,7 +417,7 @@ function har(example) {
       ...harMessage(request),
       method: request.method,
       url,
-      queryString: [...new URL(url, "http://localhost").searchParams].map(([name, value]) => ({ name, value })),
+      queryString: [...new URLSearchParams(query)].map(([name, value]) => ({ name, value })),
       ...(request.body.text ? { postData: { mimeType: typeOf(request), text: request.body.text } } : {}),
     },
     response: {
@@ -397,7 +473,7 @@ byId("har").addEventListener("click", () => {
 function show(next) {
   state = next;
   showVerdict(next.verdict);
-  showLive(next.live);
+  showLive(next.live, next.at / 1000);
   showEndpoints(next.verdict.endpoints);
   if (chosenEndpoint === null && next.verdict.endpoints.length > 0) {
     chosenEndpoint = next.verdict.endpoints[0].endpoint;
