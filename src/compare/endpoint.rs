@@ -109,6 +109,8 @@ fn placeholder(segment: &str) -> Option<&'static str> {
     } else if noise::is_date(segment) {
         Some("{date}")
     } else if noise::is_identifier(segment)
+        || is_numbered(segment, &['-', '_'])
+        || is_drawn(segment)
         || segment.len() > LONGEST_SEGMENT
         || segment.contains('@')
         || segment.contains("%40")
@@ -117,6 +119,52 @@ fn placeholder(segment: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a text is a numbered thing, such as `ORD-10017`.
+pub(super) fn is_numbered(text: &str, separators: &[char]) -> bool {
+    text.rsplit_once(separators).is_some_and(|(name, number)| {
+        number.len() >= 3
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && (1..=12).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+    })
+}
+
+/// Whether a text is letters and digits that a machine has drawn, such as `cus_NffrFeUfNV2Hib`, rather than a name.
+pub(super) fn is_drawn(text: &str) -> bool {
+    let all_letters = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let drawn = match text.split_once('_') {
+        Some((name, drawn)) if name.len() <= 8 && all_letters(name) => drawn,
+        _ => text,
+    };
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if drawn.len() < 14 || !drawn.bytes().all(is_part) {
+        return false;
+    }
+    let sort = |byte: &u8| match byte {
+        b'0'..=b'9' => Some(Sort::Digit),
+        b'A'..=b'Z' => Some(Sort::Upper),
+        b'a'..=b'z' => Some(Sort::Lower),
+        _ => None,
+    };
+    let sorts: Vec<Sort> = drawn.as_bytes().iter().filter_map(sort).collect();
+    let count = |sort| sorts.iter().filter(|&&it| it == sort).count();
+    // From one letter to the next a drawn text changes between these far more often than words do.
+    let changes = sorts.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    if count(Sort::Upper) > 0 && count(Sort::Lower) > 0 {
+        count(Sort::Digit) > 0 && changes * 100 >= sorts.len() * 42
+    } else {
+        // Some write a title in this way, with hyphens.
+        sorts.len() >= 20 && count(Sort::Digit) >= 3 && changes >= 5 && !drawn.contains('-')
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Digit,
+    Upper,
+    Lower,
 }
 
 /// Appends bytes from the wire so that they cannot act on a terminal.
@@ -248,6 +296,19 @@ mod tests {
             ("GET /u/01KAQH8Y6G0000000000000000", "GET /u/{id}"),
             ("GET /items/17.json", "GET /items/{id}.json"),
             ("GET /app.v2.js", "GET /app.v2.js"),
+            ("GET /orders/ORD-10017", "GET /orders/{id}"),
+            ("GET /customers/cus_NffrFeUfNV2Hib", "GET /customers/{id}"),
+            ("GET /notes/V1StGXR8_Z5jdHi6B-myT", "GET /notes/{id}"),
+            ("GET /boards/cjld2cjxh0000qzrmn831i7rn", "GET /boards/{id}"),
+            ("GET /covid-19/oauth2/sha256", "GET /covid-19/oauth2/sha256"),
+            (
+                "GET /getUserProfileV2Details/export_all_of_it_2",
+                "GET /getUserProfileV2Details/export_all_of_it_2",
+            ),
+            (
+                "GET /blue-shoes-44/internationalization2024/a-2024-report-v2-final3",
+                "GET /blue-shoes-44/internationalization2024/a-2024-report-v2-final3",
+            ),
             ("GET /api/v2/users/a@example.com", "GET /api/v2/users/{id}"),
             ("GET http://shop:80/orders/17", "GET /orders/{id}"),
             ("GET http://shop", "GET /"),

@@ -9,6 +9,7 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use ahash::RandomState;
 
+use super::endpoint::{is_drawn, is_numbered};
 use super::field::Path;
 use super::found::Found;
 use super::json::{Decimal, Tree, is_same_number};
@@ -205,6 +206,8 @@ pub(crate) fn is_key(name: &str) -> bool {
     name.len() > LONGEST_NAME
         || name.contains('@')
         || noise::is_identifier(name)
+        || is_numbered(name, &['-'])
+        || is_drawn(name)
         || noise::is_date(name)
 }
 
@@ -324,6 +327,17 @@ mod tests {
                 .into()
         };
         assert_eq!(diff(many(1), many(2)), ["body{} value"]);
+        assert_eq!(
+            diff(
+                json!({"ORD-1001": 1, "cus_NffrFeUfNV2Hib": 1}),
+                json!({"ORD-1001": 2, "cus_NffrFeUfNV2Hib": 2})
+            ),
+            ["body{} value"]
+        );
+        assert_eq!(
+            diff(json!({"price_100": 1}), json!({"price_100": 2})),
+            ["body.price_100 value"]
+        );
         assert_eq!(
             diff(json!({"7": 1}), json!({"8": 1})),
             ["body{} missing", "body{} extra"]
