@@ -347,6 +347,7 @@ mod tests {
             total: Duration::from_millis(2),
             reused: false,
             round_trip: None,
+            unread: Duration::ZERO,
         };
         metrics.targets()[0].replayed(ReplayOutcome::Answered(204), Some(&timings));
         metrics.targets()[0].replayed(ReplayOutcome::Failed, None);
