@@ -295,15 +295,21 @@ async fn serve_admin(
     Ok(())
 }
 
-fn say_what_is_captured(config: &LiveConfig, live: &Live) {
+fn say_what_is_captured(config: &LiveConfig, live: &[Live]) {
     let ends: Vec<String> = config.ends.iter().map(ToString::to_string).collect();
     tracing::info!(
-        interface = %config.interface,
-        ports = if ends.is_empty() { "all".to_owned() } else { ends.join(",") },
+        interface = config.interfaces.join(","),
+        ports = if ends.is_empty() {
+            "all".to_owned()
+        } else {
+            ends.join(",")
+        },
         filter = config.filter,
         "capturing"
     );
-    tracing::debug!(filter = live.filter(), "the filter that the kernel runs");
+    for live in live {
+        tracing::debug!(filter = live.filter(), "the filter that the kernel runs");
+    }
 }
 
 /// Waits for `work`; a second signal ends the process at once.

@@ -1,5 +1,7 @@
 //! Where packets come from: capture files, and live capture.
 
+#[cfg(target_os = "linux")]
+mod fanout;
 pub mod file;
 pub mod live;
 pub mod merge;

@@ -11,6 +11,7 @@ mod traffic;
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -296,7 +297,8 @@ async fn settle(mirror: &Mirror, metrics: &Metrics, requests: u64) {
 
 fn live_config(ends: Vec<WatchedEnd>) -> LiveConfig {
     LiveConfig {
-        interface: LOOPBACK.to_owned(),
+        interfaces: vec![LOOPBACK.to_owned()],
+        workers: NonZeroUsize::MIN,
         ends,
         filter: None,
         buffer: DEFAULT_BUFFER,

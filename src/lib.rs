@@ -33,7 +33,8 @@
 //! # Threads and queues
 //!
 //! * `capture` owns the capture handle and a [`tap::Tap`], and runs every packet to completion: decode, reassemble, parse,
-//!   pair. Nothing on this way is shared, locked or queued. See [`app::live`].
+//!   pair. Nothing on this way is shared, locked or queued. With `--workers` or several interfaces there are several,
+//!   `capture-N`; both directions of a connection always meet in one. See [`app::live`].
 //! * `capture-waker` makes it look up ten times a second: libpcap may block for ever on an idle interface.
 //! * The only queue out of it is a bounded channel of batches, one batch for each block of packets. Live, a full queue drops
 //!   and counts; from a file there is no queue, and the reader waits.

@@ -160,6 +160,11 @@ impl Tap {
         }
     }
 
+    /// Numbers exchanges and connections from `first` on, so that several pipelines have no number in common.
+    pub fn number_from(&mut self, first: u64) {
+        self.connections.number_from(first);
+    }
+
     /// Replaces the local addresses (see [`Watch::local`]); connections already known stay as they are.
     pub fn set_local(&mut self, local: HashSet<IpAddr>) {
         self.connections.watch.local = Some(local);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::support::rng::Rng;
 use crate::support::run::{in_root, inspect};
-use crate::support::stage::{PLAIN, PORT, Scenery, Stage, wait_for};
+use crate::support::stage::{PLAIN, PORT, Scenery, Stage, comes_true, wait_for};
 
 #[test]
 fn the_stage_itself_stands() {
@@ -47,6 +47,92 @@ fn a_named_interface_gives_the_same_as_any() {
 #[test]
 fn requests_over_ipv6_are_mirrored() {
     mirrored(Scenery { v6: true, ..PLAIN }, "any", all_kinds_of_curl);
+}
+
+#[test]
+fn several_workers_mirror_what_one_does() {
+    for (v6, interface) in [(false, "any"), (true, "front")] {
+        let how = ["--interface", interface, "--workers", "3"];
+        mirrored_by(&how, Scenery { v6, ..PLAIN }, |stage| {
+            all_kinds_of_curl(stage);
+            shapes_of_no_library(stage);
+        });
+    }
+}
+
+#[test]
+fn several_interfaces_are_captured_side_by_side() {
+    let how = ["--interface", "front,lo", "--workers", "2"];
+    mirrored_by(&how, PLAIN, |stage| {
+        all_kinds_of_curl(stage);
+        stage.curl_at_v1(&["http://{}/from/inside"]);
+    });
+}
+
+#[test]
+fn both_directions_of_every_connection_meet_in_one_worker() {
+    const CONNECTIONS: u64 = 200;
+    for v6 in [false, true] {
+        let Some(stage) = Stage::build(Scenery { v6, ..PLAIN }) else {
+            return;
+        };
+        let out = stage.folder.path().join("recorded.jsonl");
+        let port = PORT.to_string();
+        let record = stage.sidecar(
+            "record",
+            9203,
+            &[
+                "record",
+                "--interface",
+                "front",
+                "--workers",
+                "4",
+                "--port",
+                &port,
+                "--out",
+                out.to_str().expect("a plain path"),
+            ],
+        );
+        let urls = format!("http://{{}}/n/[1-{CONNECTIONS}]");
+        stage.at_client(
+            "curl",
+            &[
+                "-sS",
+                "-Z",
+                "--parallel-max",
+                "20",
+                "-H",
+                "Connection: close",
+                "-o",
+                "/dev/null",
+                &urls,
+            ],
+        );
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let wanted = Some(CONNECTIONS as f64);
+        wait_for("every exchange", || {
+            stage.metric(9203, "shadowtap_responses_whole_total") == wanted
+        });
+        assert_eq!(stage.metric(9203, "shadowtap_connections_total"), wanted);
+        let said = record.stop();
+        balanced(&said);
+        let recorded = std::fs::read_to_string(&out).expect("a recording");
+        let exchanges: Vec<serde_json::Value> = recorded
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        assert_eq!(exchanges.len() as u64, CONNECTIONS);
+        assert!(exchanges.iter().all(|exchange| exchange["status"] == 200));
+        // Each worker has numbers of its own.
+        let workers: std::collections::HashSet<u64> = exchanges
+            .iter()
+            .map(|exchange| {
+                let id = exchange["id"].as_str().expect("an id");
+                u64::from_str_radix(id, 16).expect("a number") >> 48
+            })
+            .collect();
+        assert!(workers.len() > 1, "{workers:?}");
+    }
 }
 
 #[test]
@@ -402,27 +488,22 @@ fn what_the_middleware_loses_is_in_the_verdict_while_the_mirror_runs() {
 
 /// Plays `traffic` on a stage with a mirror, and holds version 2 to have got what version 1 got.
 fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
+    mirrored_by(&["--interface", interface], scenery, traffic);
+}
+
+/// The same with a mirror that is told `how` to capture.
+fn mirrored_by(how: &[&str], scenery: Scenery, traffic: impl FnOnce(&Stage)) {
     let Some(stage) = Stage::build(scenery) else {
         return;
     };
-    let mirror = stage.sidecar(
-        "mirror",
-        9202,
-        &[
-            "mirror",
-            "--interface",
-            interface,
-            "--port",
-            &PORT.to_string(),
-            "--to",
-            &stage.v2_url(),
-        ],
-    );
+    let (port, v2) = (PORT.to_string(), stage.v2_url());
+    let arguments = [&["mirror", "--port", &port, "--to", &v2], how].concat();
+    let mirror = stage.sidecar("mirror", 9202, &arguments);
     traffic(&stage);
     stage.wait_for_v2(1);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand requests")]
     let sent = stage.served("v1").total() as f64;
-    wait_for("the metrics to tell every replay", || {
+    let is_told = comes_true(|| {
         let answered = format!(
             "shadowtap_replays_total{{target=\"{}\",outcome=\"answered\"}}",
             stage.v2_url()
@@ -432,6 +513,7 @@ fn mirrored(scenery: Scenery, interface: &str, traffic: impl FnOnce(&Stage)) {
     });
     let said = mirror.stop();
     println!("{said}");
+    assert!(is_told, "the metrics do not tell every replay");
     balanced(&said);
     stage.v2_got_what_v1_got(1);
 }

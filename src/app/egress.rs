@@ -303,6 +303,7 @@ impl Learner {
             Reason::KernelBufferFull,
             Reason::InterfaceDropped,
             Reason::QueueFull,
+            Reason::ConnectionShed,
         ];
         let lost = lost.iter().map(|reason| capture.dropped(*reason)).sum();
         if std::mem::replace(&mut self.lost, lost) != lost {

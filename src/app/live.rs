@@ -1,11 +1,12 @@
-//! The capture worker: one thread that owns the capture handle and the flow table, and runs every packet to completion.
+//! The capture workers: each is one thread that owns a capture handle and a flow table, and runs every packet to completion.
 //!
-//! What leaves it are batches of events through one bounded channel, one batch for each block of packets, so that a
-//! wake-up is paid once a block. The channel closes when the worker ends. A worker ends when everybody who holds its
-//! [`Stop`] has dropped it.
+//! What leaves them are batches of events through one bounded channel, one batch for each block of packets, so that a
+//! wake-up is paid once a block. The channel closes when the last worker ends. They end when everybody who holds their
+//! [`Stop`] has dropped it, or when one of them fails.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,11 @@ use tokio::sync::watch;
 use super::restraint::Restraint;
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Latch;
-use crate::capture::live::{BLOCK_AGE, Live, LiveError, Read, Waker, local_addresses};
+use crate::capture::live::{Live, LiveError, Read, Waker, local_addresses};
 use crate::exchange::Event;
 use crate::replay::Shed;
-use crate::tap::Tap;
+use crate::restraint::Share;
+use crate::tap::{Tap, TapConfig};
 use crate::time::Timestamp;
 use crate::wire::{LinkType, Packet};
 
@@ -75,6 +77,7 @@ impl Block {
 pub type Called = watch::Receiver<HashSet<SocketAddr>>;
 
 /// What is done with each packet beside finding the HTTP in it.
+#[derive(Clone)]
 pub enum Packets {
     /// Nothing.
     Passing,
@@ -93,12 +96,16 @@ pub struct Stop {
     _open: Sender<()>,
 }
 
-/// A running capture worker.
-pub struct Worker {
-    /// What it found.
+/// Capture workers that run: one for each handle.
+pub struct Workers {
+    /// What they found.
     pub batches: Receiver<Batch>,
+    running: Vec<Running>,
+}
+
+struct Running {
     /// Its account so far, renewed about ten times a second.
-    pub account: watch::Receiver<Account>,
+    account: watch::Receiver<Account>,
     thread: JoinHandle<Result<Account, LiveError>>,
 }
 
@@ -118,99 +125,158 @@ pub enum WhenDropped {
     Nothing,
 }
 
-/// Starts a capture worker on an open handle, which leaves connections out where `restraint` says so. `ready` is dropped once
-/// it is capturing.
+/// Starts a capture worker on each open handle; what the taps may hold is shared out among them, and `restraint` says which
+/// connections all of them leave out. `ready` is dropped once all are capturing.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the system gives no thread, or does not tell which addresses are local.
 pub fn start(
-    mut live: Live,
-    mut tap: Tap,
+    handles: Vec<Live>,
+    config: &TapConfig,
     packets: Packets,
     when_dropped: WhenDropped,
     called: Option<Called>,
-    restraint: Option<Restraint>,
+    mut restraint: Option<Restraint>,
     ready: Latch,
-) -> anyhow::Result<(Worker, Stop)> {
-    if let Some(called) = &called {
-        tap.set_called(called.borrow().clone());
-    }
+) -> anyhow::Result<(Workers, Stop)> {
+    let local = local_addresses().context("listing local addresses")?;
     let (open, stopped) = bounded(0);
     let (working, ended) = bounded::<()>(0);
+    let (all_well, one_failed) = bounded::<()>(0);
+    let all_well = Arc::new(Mutex::new(Some(all_well)));
     let (batches_in, batches) = bounded(QUEUED_BATCHES);
-    let (published, account) = watch::channel(Account::new());
-    let waker = live.waker();
-    let until = stopped.clone();
+    let (shares, share) = watch::channel(Share::ALL);
+    let ready = Arc::new(ready);
+    let config = config_of_one(config, handles.len());
+    let (mut captures, mut accounts, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, mut live) in (0..).zip(handles) {
+        let mut tap = Tap::new(config.clone());
+        tap.number_from(number * NUMBERS_EACH);
+        tap.set_local(local.clone());
+        if let Some(called) = &called {
+            tap.set_called(called.borrow().clone());
+        }
+        let (published, account) = watch::channel(Account::new());
+        accounts.push(account);
+        wakers.push(live.waker());
+        captures.push(Capture {
+            live,
+            tap,
+            packets: packets.clone(),
+            when_dropped,
+            called: called.clone(),
+            restraint: restraint
+                .take()
+                .map(|restraint| (restraint, shares.clone())),
+            share: share.clone(),
+            stopped: [stopped.clone(), one_failed.clone()],
+            all_well: Arc::clone(&all_well),
+            batches: batches_in.clone(),
+            published,
+            own: Account::new(),
+            gathered: Batch::new(),
+            gathered_bytes: 0,
+            shed: Shed::new(SILENCE),
+            handed_over: false,
+            latest: Timestamp::ZERO,
+            quiet_since: None,
+            _working: working.clone(),
+        });
+    }
+    drop(working);
     thread::Builder::new()
         .name("capture-waker".to_owned())
-        .spawn(move || wake_regularly(&waker, &until, &ended))
+        .spawn(move || wake_regularly(&wakers, &[stopped, one_failed], &ended))
         .context("starting a thread")?;
-    let capture = Capture {
-        live,
-        tap,
-        packets,
-        when_dropped,
-        called,
-        restraint,
-        stopped,
-        batches: batches_in,
-        published,
-        own: Account::new(),
-        gathered: Batch::new(),
-        gathered_bytes: 0,
-        shed: Shed::new(SILENCE),
-        handed_over: false,
-        latest: Timestamp::ZERO,
-        quiet_since: None,
-        _working: working,
-    };
-    let thread = thread::Builder::new()
-        .name("capture".to_owned())
-        .spawn(move || capture.run(ready))
-        .context("starting a thread")?;
-    let worker = Worker {
-        batches,
-        account,
-        thread,
-    };
-    Ok((worker, Stop { _open: open }))
+    let is_alone = captures.len() == 1;
+    let mut running = Vec::new();
+    for ((number, capture), account) in (0..).zip(captures).zip(accounts) {
+        let ready = Arc::clone(&ready);
+        let name = match is_alone {
+            true => "capture".to_owned(),
+            false => format!("capture-{number}"),
+        };
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || capture.run(ready))
+            .context("starting a thread")?;
+        running.push(Running { account, thread });
+    }
+    Ok((Workers { batches, running }, Stop { _open: open }))
 }
 
-impl Worker {
-    /// Waits for the end of the worker; its final account.
+/// What each of several taps may hold, so that all together hold what one would.
+fn config_of_one(config: &TapConfig, taps: usize) -> TapConfig {
+    let mut config = config.clone();
+    let limits = &mut config.limits;
+    limits.memory /= taps.max(1);
+    limits.connections = (limits.connections / taps.max(1)).max(1);
+    limits.message.body = limits.message.body.min(limits.memory / 2);
+    config
+}
+
+impl Workers {
+    /// What was counted so far, by all together.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let mut account = Account::new();
+        for worker in &self.running {
+            account.merge(&worker.account.borrow());
+        }
+        account
+    }
+
+    /// The account of the first, for who needs all packets in order and so has one worker only.
+    #[must_use]
+    pub fn first_account(&self) -> watch::Receiver<Account> {
+        match self.running.first() {
+            Some(worker) => worker.account.clone(),
+            None => watch::channel(Account::new()).1,
+        }
+    }
+
+    /// Waits for the end of all; their final account.
     ///
     /// # Errors
-    /// What ended it, if that was not its [`Stop`].
+    /// What ended the first that failed, if that was not their [`Stop`].
     pub fn join(self) -> (Account, anyhow::Result<()>) {
-        let last = self.account;
-        match self.thread.join() {
-            Ok(Ok(account)) => (account, Ok(())),
-            Ok(Err(error)) => (last.borrow().clone(), Err(error.into())),
-            Err(_) => (
-                last.borrow().clone(),
-                Err(anyhow::anyhow!("the capture worker panicked")),
-            ),
+        let (mut all, mut outcome) = (Account::new(), Ok(()));
+        for worker in self.running {
+            let last = worker.account;
+            let ended = match worker.thread.join() {
+                Ok(Ok(account)) => {
+                    all.merge(&account);
+                    continue;
+                }
+                Ok(Err(error)) => error.into(),
+                Err(_) => anyhow::anyhow!("a capture worker panicked"),
+            };
+            all.merge(&last.borrow());
+            outcome = outcome.and(Err(ended));
         }
+        (all, outcome)
     }
 }
 
-/// Makes the worker look up from its packets ten times a second, and more often once it is to stop: on an idle
+/// Makes the workers look up from their packets ten times a second, and more often once they are to stop: on an idle
 /// interface libpcap may block for ever.
-fn wake_regularly(waker: &Waker, stopped: &Receiver<()>, ended: &Receiver<()>) {
+fn wake_regularly(wakers: &[Waker], stopped: &[Receiver<()>; 2], ended: &Receiver<()>) {
+    let wake = || wakers.iter().for_each(Waker::wake);
     loop {
         crossbeam_channel::select! {
-            recv(stopped) -> _ => break,
+            recv(stopped[0]) -> _ => break,
+            recv(stopped[1]) -> _ => break,
             recv(ended) -> _ => return,
-            default(BEAT) => waker.wake(),
+            default(BEAT) => wake(),
         }
     }
-    waker.wake();
+    wake();
     // After each pause of this length, the kernel has handed over what was captured before it.
     while ended
-        .recv_timeout(BLOCK_AGE * 4)
+        .recv_timeout(HANDED_OVER)
         .is_err_and(|error| error.is_timeout())
     {
-        waker.wake();
+        wake();
     }
 }
 
@@ -220,8 +286,13 @@ struct Capture {
     packets: Packets,
     when_dropped: WhenDropped,
     called: Option<Called>,
-    restraint: Option<Restraint>,
-    stopped: Receiver<()>,
+    /// In the first worker only: what all of them are to leave out.
+    restraint: Option<(Restraint, watch::Sender<Share>)>,
+    share: watch::Receiver<Share>,
+    /// Closed when it is to end: because nobody wants it to go on, or because another worker has failed.
+    stopped: [Receiver<()>; 2],
+    /// Taken out by a worker that fails.
+    all_well: Arc<Mutex<Option<Sender<()>>>>,
     batches: Sender<Batch>,
     published: watch::Sender<Account>,
     /// What this file counts itself, beside the tap's account.
@@ -240,7 +311,7 @@ struct Capture {
 }
 
 impl Capture {
-    fn run(mut self, ready: Latch) -> Result<Account, LiveError> {
+    fn run(mut self, ready: Arc<Latch>) -> Result<Account, LiveError> {
         self.refresh();
         drop(ready);
         let mut last_beat = Instant::now();
@@ -276,7 +347,14 @@ impl Capture {
         self.refresh();
         self.publish();
         match failed {
-            Some(error) => Err(error),
+            Some(error) => {
+                // What the others see alone is not what was asked for.
+                self.all_well
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                Err(error)
+            }
             None => Ok(self.account()),
         }
     }
@@ -290,7 +368,7 @@ impl Capture {
             self.quiet_since = None;
             return false;
         }
-        let before = self.quiet_since.replace(super::now_minus(BLOCK_AGE * 4));
+        let before = self.quiet_since.replace(super::now_minus(HANDED_OVER));
         if let Some(quiet_since) = before {
             self.tap.idle(quiet_since);
         }
@@ -298,8 +376,11 @@ impl Capture {
     }
 
     fn is_stopped(&self) -> bool {
-        let none_held = self.stopped.try_recv();
-        none_held.is_err_and(|error| error.is_disconnected())
+        let is_closed = |channel: &Receiver<()>| {
+            let received = channel.try_recv();
+            received.is_err_and(|error| error.is_disconnected())
+        };
+        self.stopped.iter().any(is_closed)
     }
 
     /// Reads one block of packets.
@@ -430,8 +511,13 @@ impl Capture {
 
     /// Leaves connections out where the program uses more than it may.
     fn hold_back(&mut self) {
-        if let Some(share) = self.restraint.as_mut().and_then(Restraint::look) {
-            self.tap.keep(share);
+        if let Some((restraint, shares)) = &mut self.restraint
+            && let Some(share) = restraint.look()
+        {
+            shares.send_replace(share);
+        }
+        if self.share.has_changed().unwrap_or(false) {
+            self.tap.keep(*self.share.borrow_and_update());
         }
     }
 
@@ -496,6 +582,12 @@ const QUEUED_BATCHES: usize = 64;
 
 /// A connection that was left out counts as ended once it has been silent for so long.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How many exchanges and connections one worker may number before it comes to those of the next.
+const NUMBERS_EACH: u64 = 1 << 48;
+
+/// After so long the kernel has handed over what was captured, whatever steps its timers have.
+const HANDED_OVER: Duration = Duration::from_millis(20);
 
 /// Bytes of events that may wait for room in the queue.
 const MOST_GATHERED: usize = 32 << 20;

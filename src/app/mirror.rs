@@ -1,4 +1,4 @@
-//! `mirror`: capture worker → bounded channel → forwarder → one engine for each target.
+//! `mirror`: capture workers → bounded channel → forwarder → one engine for each target.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::compare::{Comparer, Comparing, completeness};
 use super::egress::{Calls, Egress};
 use super::guard::{self, Guards};
-use super::live::{self, Batch, Packets, Stop, WhenDropped, Worker};
+use super::live::{self, Batch, Packets, Stop, WhenDropped, Workers};
 use super::losses::LossWatch;
 use super::middleware::{self, Passage, Passed, Way};
 use super::observer::{Observation, Observer};
@@ -23,7 +23,7 @@ use super::{Compared, Finished, runtime, target_summary};
 use crate::account::Account;
 use crate::admin::verdict::{Findings, Source};
 use crate::admin::{Latch, Readiness};
-use crate::capture::live::{Live, local_addresses};
+use crate::capture::live::{Live, give_up_capabilities};
 use crate::cli::mirror::Job;
 use crate::cli::options::CompareJob;
 use crate::exchange::{Event, Pipelines};
@@ -34,11 +34,10 @@ use crate::progress::{Progress, Screen};
 use crate::replay::{Engine, EngineHandle, Host, Outcome, Replay, ReplayConfig, Scheme, WhenFull};
 use crate::report::TargetSummary;
 use crate::sandbox::{Needs, Sandbox};
-use crate::tap::Tap;
 
 /// A running mirror.
 pub struct Mirror {
-    worker: Worker,
+    workers: Workers,
     stop: Stop,
     forwarder: JoinHandle<()>,
     passage: Option<Passage>,
@@ -60,7 +59,8 @@ impl Mirror {
     /// When the capture does not open, or the targets' settings cannot be used.
     pub async fn start(job: &Job, metrics: &Metrics, readiness: Latches) -> anyhow::Result<Self> {
         guard::refuse_own_addresses(&job.targets, &job.tap.watch)?;
-        let live = Live::open(&job.live)?.without_capabilities();
+        let live = Live::open(&job.live)?;
+        give_up_capabilities();
         readiness.sandbox.enter(&Needs {
             programs: job.middleware.is_some(),
             ..Needs::default()
@@ -97,8 +97,6 @@ impl Mirror {
         let handles: Vec<_> = engines.iter().map(|(_, engine)| engine.handle()).collect();
         let guards = Guards::new(&configs, &handles, readiness.pauses, &job.tap.watch);
         let mut outlets = outlets(&engines, comparer.as_ref(), bridge.is_none());
-        let mut tap = Tap::new(job.tap.clone());
-        tap.set_local(local_addresses().context("listing local addresses")?);
         let traffic = job.traffic.clone();
         let comparing = comparer.as_ref().map(Comparer::comparing);
         let (way, passage) = match (bridge, opened) {
@@ -120,17 +118,17 @@ impl Mirror {
             None => WhenDropped::Replays(dropped),
         };
         let called = egress.as_ref().map(Egress::called);
-        let (worker, stop) = live::start(
+        let (workers, stop) = live::start(
             live,
-            tap,
+            &job.tap,
             Packets::Passing,
             when_dropped,
             called,
             Restraint::new(job.limits),
             readiness.capture,
         )?;
-        let batches = worker.batches.clone();
-        let counted = worker.account.clone();
+        let batches = workers.batches.clone();
+        let counted = workers.first_account();
         let calls = egress.as_mut().and_then(|egress| egress.calls(counted));
         let looker = Arc::clone(&guards);
         let forwarder = thread::Builder::new()
@@ -138,7 +136,7 @@ impl Mirror {
             .spawn(move || forward(&batches, way, calls, &looker, &observer, comparing.as_ref()))
             .context("starting a thread")?;
         Ok(Self {
-            worker,
+            workers,
             stop,
             forwarder,
             passage,
@@ -171,7 +169,7 @@ impl Mirror {
 
     /// What was counted before the replays: by the capture and by the middleware.
     fn captured(&self) -> Account {
-        let mut account = self.worker.account.borrow().clone();
+        let mut account = self.workers.account();
         if let Some(passage) = &self.passage {
             account.merge(&passage.account());
         }
@@ -216,7 +214,7 @@ impl Mirror {
     pub fn stop(self, grace: Duration) -> Finished {
         let deadline = Instant::now() + grace;
         drop(self.stop);
-        let (mut account, mut outcome) = self.worker.join();
+        let (mut account, mut outcome) = self.workers.join();
         if self.forwarder.join().is_err() {
             tracing::error!("the forwarding thread panicked");
         }

@@ -17,14 +17,13 @@ use super::restraint::Restraint;
 use super::signals::StopSignals;
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Readiness;
-use crate::capture::live::{Live, local_addresses};
+use crate::capture::live::{Live, give_up_capabilities};
 use crate::cli::record::Job;
 use crate::exchange::{Event, Joiner};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Screen};
 use crate::record::{Format, Options, RecordError, Writer};
 use crate::sandbox::{Needs, Sandbox};
-use crate::tap::Tap;
 use crate::traffic::{Choice, Redactor};
 
 /// Runs `shadowtap record` until a signal, or until nothing more can be captured or written.
@@ -50,12 +49,10 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     };
     let redactor = super::redactor(job.redact.clone())?;
     let writer = Writer::create(&job.out, options)?;
-    let live = live.without_capabilities();
+    give_up_capabilities();
     sandbox.enter(&Needs::default().writing(&job.out));
     super::say_what_is_captured(&job.live, &live);
     tracing::info!(to = %writer.path().display(), "recording");
-    let mut tap = Tap::new(job.tap.clone());
-    tap.set_local(local_addresses().context("listing local addresses")?);
     // Packets are copied as they are, unless some requests are to be left out.
     let is_pcap = writer.format() == Format::Pcap && job.choice.is_everything();
     let (send_blocks, blocks) = live::blocks();
@@ -69,16 +66,16 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     } else {
         Some(Addresses::resolve(&job.egress).await.now)
     };
-    let (worker, stop) = live::start(
+    let (workers, stop) = live::start(
         live,
-        tap,
+        &job.tap,
         packets,
         when_dropped,
         called,
         Restraint::new(job.limits),
         capture_latch,
     )?;
-    let batches = worker.batches.clone();
+    let batches = workers.batches.clone();
     let choice = job.choice.clone();
     let (publish, written) = watch::channel(Account::new());
     let writing = thread::Builder::new()
@@ -109,7 +106,7 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
             }
             _ = beat.tick() => {}
         }
-        let mut account = worker.account.borrow().clone();
+        let mut account = workers.account();
         account.merge(&written.borrow());
         metrics.publish(&account);
         losses.look(&account);
@@ -125,7 +122,7 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     metrics.capturing(false);
     drop(stop);
     let stopping = tokio::task::spawn_blocking(move || {
-        let (mut account, captured) = worker.join();
+        let (mut account, captured) = workers.join();
         let (recorded, wrote) = match writing.join() {
             Ok((recorded, wrote)) => (recorded, wrote.map_err(anyhow::Error::from)),
             Err(_) => (

@@ -10,13 +10,17 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pcap::{Active, BreakLoop, Capture, Precision};
 
-use super::right::{give_up_capabilities, with_right_to_capture};
+#[cfg(target_os = "linux")]
+use super::fanout::Group;
+pub use super::right::give_up_capabilities;
+use super::right::with_right_to_capture;
 use crate::account::{Account, Reason};
 use crate::tap::WatchedEnd;
 use crate::time::Timestamp;
@@ -25,13 +29,15 @@ use crate::wire::{LinkType, Packet};
 /// What to capture, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LiveConfig {
-    /// The name of a network interface, or [`ANY_INTERFACE`].
-    pub interface: String,
+    /// The names of network interfaces, or [`ANY_INTERFACE`]; at least one, each once.
+    pub interfaces: Vec<String>,
+    /// Among how many handles the packets of each interface are shared out.
+    pub workers: NonZeroUsize,
     /// The server ends to watch; none means every TCP port.
     pub ends: Vec<WatchedEnd>,
     /// The user's own filter expression, in tcpdump's language; it narrows what `ends` gives.
     pub filter: Option<String>,
-    /// The kernel's buffer, in bytes.
+    /// The kernel's buffers, in bytes, all together.
     pub buffer: u32,
     /// How many bytes of each packet are captured.
     pub snaplen: u32,
@@ -46,6 +52,9 @@ pub const DEFAULT_SNAPLEN: u32 = 262_144;
 /// 64 blocks of 256 KiB: at low rates, when time fills the blocks, 64 times [`BLOCK_AGE`] may pass before one is lost.
 pub const DEFAULT_BUFFER: u32 = 16 << 20;
 
+/// The smallest buffer that is of any use.
+pub const LEAST_BUFFER: u32 = 1 << 20;
+
 /// How old a block of packets gets before the kernel hands it over: what live capture adds to the latency at most.
 pub const BLOCK_AGE: Duration = Duration::from_millis(5);
 
@@ -58,6 +67,8 @@ pub struct Live {
     link: LinkType,
     filter: String,
     nanoseconds: bool,
+    /// What was captured before is ignored: handles that share the packets of an interface were not all together yet.
+    begin: Timestamp,
     lost: Lost,
 }
 
@@ -125,6 +136,17 @@ pub enum LiveError {
         /// libpcap's words.
         detail: String,
     },
+    /// The system does not share the packets out.
+    #[error(
+        "--workers: the packets of interface '{interface}' cannot be shared out among several workers here ({source}); \
+         use --workers 1"
+    )]
+    Workers {
+        /// The interface.
+        interface: String,
+        /// The system's words.
+        source: io::Error,
+    },
     /// Anything else that libpcap reports.
     #[error("capturing on interface '{interface}' failed: {detail}")]
     Failed {
@@ -136,17 +158,47 @@ pub enum LiveError {
 }
 
 impl Live {
-    /// Opens the interface and sets the filter.
+    /// Opens every interface as often as there are workers, and sets the filter. All packets of a connection that come
+    /// through one interface go to one of its handles.
     ///
     /// # Errors
     /// No permission, no such interface, a filter that does not compile, or what else libpcap reports.
-    pub fn open(config: &LiveConfig) -> Result<Self, LiveError> {
-        let interface = &config.interface;
+    pub fn open(config: &LiveConfig) -> Result<Vec<Self>, LiveError> {
+        let mut handles = Vec::new();
+        for interface in &config.interfaces {
+            let first = Self::open_one(config, interface)?;
+            let group = match config.workers.get() {
+                1 => None,
+                _ => Some(first.found_group()?),
+            };
+            handles.push(first);
+            for _ in 1..config.workers.get() {
+                let next = Self::open_one(config, interface)?;
+                if let Some(group) = group {
+                    next.join(group)?;
+                }
+                handles.push(next);
+            }
+        }
+        if config.workers.get() > 1 {
+            // Until the last had joined, packets came to more than one of them, or to another one than they do now.
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now = Timestamp::ZERO.after(since.unwrap_or_default());
+            for handle in &mut handles {
+                handle.begin = now;
+            }
+        }
+        Ok(handles)
+    }
+
+    fn open_one(config: &LiveConfig, interface: &str) -> Result<Self, LiveError> {
+        let handles = config.interfaces.len() * config.workers.get();
+        let buffer = (config.buffer as usize / handles).max(LEAST_BUFFER as usize);
         let open = || {
-            Capture::from_device(interface.as_str()).and_then(|inactive| {
+            Capture::from_device(interface).and_then(|inactive| {
                 inactive
                     .snaplen(i32::try_from(config.snaplen).unwrap_or(i32::MAX))
-                    .buffer_size(i32::try_from(config.buffer).unwrap_or(i32::MAX))
+                    .buffer_size(i32::try_from(buffer).unwrap_or(i32::MAX))
                     .timeout(i32::try_from(BLOCK_AGE.as_millis()).unwrap_or(i32::MAX))
                     .precision(precision())
                     .promisc(false)
@@ -156,24 +208,46 @@ impl Live {
         let mut capture =
             with_right_to_capture(open).map_err(|error| open_error(interface, &error))?;
         let link = capture.get_datalink();
-        let filter = set_filter(&mut capture, config)?;
+        let filter = set_filter(&mut capture, config, interface)?;
         Ok(Self {
             link: LinkType(u16::try_from(link.0).unwrap_or(u16::MAX)),
             capture,
-            interface: interface.clone(),
+            interface: interface.to_owned(),
             woken: Arc::default(),
             filter,
             nanoseconds: precision() == Precision::Nano,
+            begin: Timestamp::ZERO,
             lost: Lost::default(),
         })
     }
 
-    /// Gives every capability up for good, for this thread and those that it starts from now on: the capture is open, and
-    /// no other will be.
-    #[must_use]
-    pub fn without_capabilities(self) -> Self {
-        give_up_capabilities();
-        self
+    #[cfg(target_os = "linux")]
+    fn found_group(&self) -> Result<Group, LiveError> {
+        Group::found(&self.capture).map_err(|source| self.not_shared_out(source))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn join(&self, group: Group) -> Result<(), LiveError> {
+        group
+            .join(&self.capture)
+            .map_err(|source| self.not_shared_out(source))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn found_group(&self) -> Result<(), LiveError> {
+        Err(self.not_shared_out(io::ErrorKind::Unsupported.into()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn join(&self, (): ()) -> Result<(), LiveError> {
+        self.found_group()
+    }
+
+    fn not_shared_out(&self, source: io::Error) -> LiveError {
+        LiveError::Workers {
+            interface: self.interface.clone(),
+            source,
+        }
     }
 
     /// The filter that the kernel runs, in tcpdump's language.
@@ -203,10 +277,14 @@ impl Live {
     /// # Errors
     /// When the interface goes away or libpcap fails otherwise; nothing more will come.
     pub fn read(&mut self, mut on_packet: impl FnMut(&Packet<'_>)) -> Result<Read, LiveError> {
-        let (link, nanoseconds) = (self.link, self.nanoseconds);
+        let (link, nanoseconds, begin) = (self.link, self.nanoseconds, self.begin);
         let outcome = self.capture.dispatch(None, |packet| {
+            let time = timestamp(packet.header, nanoseconds);
+            if time < begin {
+                return;
+            }
             on_packet(&Packet {
-                time: timestamp(packet.header, nanoseconds),
+                time,
                 link,
                 wire_len: packet.header.len,
                 data: packet.data,
@@ -336,7 +414,11 @@ fn interface_names() -> Vec<String> {
 }
 
 /// Sets the most complete filter that libpcap compiles for this link type; answers its text.
-fn set_filter(capture: &mut Capture<Active>, config: &LiveConfig) -> Result<String, LiveError> {
+fn set_filter(
+    capture: &mut Capture<Active>,
+    config: &LiveConfig,
+    interface: &str,
+) -> Result<String, LiveError> {
     let user = config.filter.as_deref();
     if let Some(filter) = user {
         capture
@@ -361,7 +443,7 @@ fn set_filter(capture: &mut Capture<Active>, config: &LiveConfig) -> Result<Stri
             detail,
         },
         None => LiveError::Failed {
-            interface: config.interface.clone(),
+            interface: interface.to_owned(),
             detail,
         },
     })

@@ -25,7 +25,7 @@ pub(super) fn with_right_to_capture<T>(open: impl FnOnce() -> T) -> T {
 /// A capture that is open needs none: it stays open while interfaces come and go, `any` sees new ones by itself, and one
 /// whose interface is gone ends the program, so that whoever runs it starts it again with fresh rights.
 #[cfg(target_os = "linux")]
-pub(super) fn give_up_capabilities() {
+pub fn give_up_capabilities() {
     use caps::CapSet;
 
     let sets = [
@@ -46,7 +46,7 @@ pub(super) fn give_up_capabilities() {
 
 /// Elsewhere there is nothing to give up.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn give_up_capabilities() {}
+pub fn give_up_capabilities() {}
 
 /// Does `open`; elsewhere the right is that of the user.
 #[cfg(not(target_os = "linux"))]

@@ -402,7 +402,8 @@ fn raw_inputs(given: &Given) -> Result<Vec<(Input, Option<Limit>)>, String> {
         };
         for interface in interfaces {
             let live = LiveConfig {
-                interface,
+                interfaces: vec![interface],
+                workers: NonZeroUsize::MIN,
                 ends: raw.ends.clone(),
                 filter: given
                     .last("input-raw-bpf-filter")
@@ -801,7 +802,7 @@ mod tests {
         let [(Input::Live(live, packets), None)] = &job.inputs[..] else {
             panic!("{:?}", job.inputs);
         };
-        assert_eq!(live.interface, ANY_INTERFACE);
+        assert_eq!(live.interfaces, [ANY_INTERFACE]);
         assert_eq!(live.ends, [watched_end("8080").expect("a port")]);
         assert!(!packets.responses);
         let [(Output::Http(http), None)] = &job.outputs[..] else {

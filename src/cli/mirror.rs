@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::{
-    CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
+    self, CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
 };
 use super::{Wrong, values};
 use crate::admin::AdminConfig;
@@ -165,6 +165,7 @@ impl Flags {
         let limits = self.live.limits(&self.tap);
         let mut live = self.live.into_config(self.port.clone())?;
         if let Some(egress) = &egress {
+            options::by_one_worker(&live, "--learn-egress needs the order of all packets")?;
             egress::widen(&mut live, &egress.ends);
         }
         Ok(Job {

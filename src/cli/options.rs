@@ -16,7 +16,7 @@ use crate::admin::AdminConfig;
 use crate::record::Format;
 use crate::serve::{Protection, Tls, Token};
 
-pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags};
+pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags, by_one_worker};
 pub use compare::{CompareFlags, CompareJob, RecordingRedactFlags, RedactFlags};
 pub use judge::{MarginFlags, ToleranceFlags};
 pub use replay::ReplayFlags;

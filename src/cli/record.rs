@@ -13,7 +13,7 @@ use crate::admin::AdminConfig;
 use crate::app::egress::{self, Called};
 use crate::capture::live::LiveConfig;
 use crate::compare::FieldPattern;
-use crate::record::Rotation;
+use crate::record::{Format, Rotation};
 use crate::restraint::Limits;
 use crate::tap::{TapConfig, WatchedEnd};
 use crate::traffic::Choice;
@@ -153,6 +153,15 @@ impl Flags {
             self.max_size,
         )?;
         let mut live = self.live.into_config(self.port.clone())?;
+        if !self.egress.is_empty() {
+            options::by_one_worker(&live, "--egress needs the order of all packets")?;
+        }
+        if Format::of_name(&self.out).is_some_and(|(format, _)| format == Format::Pcap) {
+            options::by_one_worker(
+                &live,
+                "a .pcap recording holds the packets of one capture, in order",
+            )?;
+        }
         egress::widen(&mut live, &self.egress);
         Ok(Job {
             live,

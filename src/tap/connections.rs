@@ -106,6 +106,12 @@ impl Connections {
         }
     }
 
+    /// Gives the next exchange and the next connection this number.
+    pub(super) fn number_from(&mut self, first: u64) {
+        self.next_exchange = first;
+        self.next_connection = first;
+    }
+
     /// Moves packet time on.
     pub(super) fn idle(&mut self, now: Timestamp) {
         self.now = self.now.max(now);

@@ -232,6 +232,16 @@ impl Stage {
         );
     }
 
+    /// Runs curl beside version 1 against version 1, with `{}` in the arguments as its address.
+    pub(crate) fn curl_at_v1(&self, arguments: &[&str]) {
+        let host = format!("{}:{PORT}", self.v1_host());
+        let arguments = arguments.iter().map(|it| it.replace("{}", &host));
+        let mut curl = self.v1.command("curl");
+        let output = curl.args(["-gsS"]).args(arguments).output();
+        let output = output.expect("installed by `make setup`");
+        assert!(output.status.success(), "curl: {}", output.status);
+    }
+
     /// A file of `bytes` in the stage's folder.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.folder.path().join(name);
@@ -563,12 +573,20 @@ pub(crate) fn signal(name: &str, child: &Child) {
 }
 
 /// Waits until `done`.
-pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, done: impl FnMut() -> bool) {
+    assert!(comes_true(done), "waited too long for {what}");
+}
+
+/// Waits until `done`, or until that has taken too long; which of both.
+pub(crate) fn comes_true(mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + DEADLINE;
     while !done() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         pause();
     }
+    true
 }
 
 #[expect(

@@ -16,21 +16,20 @@ use super::{Inbox, tls};
 use crate::account::{Account, Counter, Reason};
 use crate::admin::Readiness;
 use crate::app::input::Input as CaptureFiles;
-use crate::app::live::{self, Packets as WithPackets, WhenDropped, Worker};
+use crate::app::live::{self, Packets as WithPackets, WhenDropped, Workers};
 use crate::app::middleware::{Asked, id_of, request_record, response_record};
 use crate::app::{Finished, now_minus, say_what_is_captured};
-use crate::capture::live::{Live, LiveError, local_addresses};
+use crate::capture::live::{Live, LiveError, give_up_capabilities};
 use crate::cli::gor::{Files, Input, Job, Packets};
 use crate::exchange::{Endpoints, Event, ExchangeId};
 use crate::http1::framing::{self, Length};
 use crate::http1::{BodyEnd, MessageLimits, MessageReader, RequestHead, Side, Step};
 use crate::record::gor::{Kind, Record, Records};
 use crate::record::{Format, Input as Recording};
-use crate::tap::Tap;
 
 /// Inputs that are open, and what is told to each.
 pub(super) struct Opened {
-    live: Vec<(usize, Live, Packets)>,
+    live: Vec<(usize, Vec<Live>, Packets)>,
     others: Vec<(usize, Other)>,
 }
 
@@ -49,7 +48,7 @@ enum Speaks {
 
 /// The threads of the inputs.
 pub(super) struct Running {
-    captures: Vec<Worker>,
+    captures: Vec<Workers>,
     threads: Vec<JoinHandle<(Account, anyhow::Result<()>)>>,
 }
 
@@ -98,10 +97,8 @@ pub(super) fn open(job: &Job) -> anyhow::Result<Opened> {
         };
         opened.others.push((index, other));
     }
-    if let Some((index, last, packets)) = opened.live.pop() {
-        opened
-            .live
-            .push((index, last.without_capabilities(), packets));
+    if !opened.live.is_empty() {
+        give_up_capabilities();
     }
     Ok(opened)
 }
@@ -160,12 +157,10 @@ pub(super) fn start(opened: Opened, items: &Inbox) -> anyhow::Result<(Running, S
     };
     let mut readiness = Readiness::default();
     for (input, live, packets) in opened.live {
-        let mut tap = Tap::new(packets.tap.clone());
-        tap.set_local(local_addresses().context("listing local addresses")?);
         let ready = readiness.latch("the capture is not open");
         let (worker, its) = live::start(
             live,
-            tap,
+            &packets.tap,
             WithPackets::Passing,
             WhenDropped::Messages,
             None,

@@ -8,7 +8,9 @@ use clap::Args;
 use super::super::values;
 use super::{Size, Wrong, size};
 use crate::app::restraint::of_control_group;
-use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveConfig};
+use crate::capture::live::{
+    ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LEAST_BUFFER, LiveConfig,
+};
 use crate::http1::MessageLimits;
 use crate::restraint::{Cores, Limits as OwnLimits};
 use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
@@ -18,15 +20,28 @@ use crate::wire::DecoderConfig;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Capture")]
 pub struct LiveFlags {
-    /// The network interface; 'any' is all of them.
+    /// The network interface; 'any' is all of them, several are given by name. A connection that passes through several of
+    /// those given by name is seen, and mirrored, more than once.
     #[arg(
         short,
         long,
         value_name = "NAME",
         default_value = ANY_INTERFACE,
+        value_delimiter = ',',
         env = "SHADOWTAP_INTERFACE"
     )]
-    interface: String,
+    interface: Vec<String>,
+
+    /// How many threads capture on each interface; both directions of a connection always meet in one of them. One keeps up
+    /// with some 300,000 packets a second; more pay only where more cores are free (Linux).
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = NonZeroUsize::MIN,
+        value_parser = workers,
+        env = "SHADOWTAP_WORKERS"
+    )]
+    workers: NonZeroUsize,
 
     /// Narrow what is captured by a filter in tcpdump's language, such as 'net 10.0.0.0/8'.
     #[arg(long, value_name = "EXPRESSION", env = "SHADOWTAP_FILTER")]
@@ -79,16 +94,39 @@ impl LiveFlags {
         let buffer = i32::try_from(self.buffer.0)
             .ok()
             .and_then(|buffer| u32::try_from(buffer).ok())
-            .filter(|&buffer| buffer >= 1 << 20)
+            .filter(|&buffer| buffer >= LEAST_BUFFER)
             .ok_or_else(|| Wrong("--buffer: between 1MiB and 2047MiB".to_owned()))?;
+        let mut interfaces: Vec<String> = Vec::new();
+        for interface in self.interface {
+            if interfaces.contains(&interface) {
+                return Err(Wrong(format!("--interface: {interface} is there twice")));
+            }
+            interfaces.push(interface);
+        }
+        if interfaces.len() > 1 && interfaces.iter().any(|name| name == ANY_INTERFACE) {
+            return Err(Wrong(format!(
+                "--interface: {ANY_INTERFACE} is all interfaces, and stands alone"
+            )));
+        }
         Ok(LiveConfig {
-            interface: self.interface,
+            interfaces,
+            workers: self.workers,
             ends,
             filter: self.filter.filter(|filter| !filter.trim().is_empty()),
             buffer,
             snaplen: self.snaplen,
         })
     }
+}
+
+/// Refuses more than one worker; `why` says who needs that.
+pub fn by_one_worker(live: &LiveConfig, why: &str) -> Result<(), Wrong> {
+    if live.workers.get() == 1 && live.interfaces.len() == 1 {
+        return Ok(());
+    }
+    Err(Wrong(format!(
+        "--workers: {why}: one worker on one interface, which may be '{ANY_INTERFACE}'"
+    )))
 }
 
 /// Which files are read, and what in them is HTTP.
@@ -260,6 +298,17 @@ impl Budgets {
 fn usual_memory() -> Size {
     let allowed = of_control_group().memory.unwrap_or(u64::MAX);
     Size((allowed / 4 * 3).clamp(LEAST_MEMORY, USUAL_MEMORY))
+}
+
+/// More than this share a packet socket's group with nobody's profit.
+const MOST_WORKERS: usize = 64;
+
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    let wanted: NonZeroUsize = text.parse().map_err(|_| "a number from 1".to_owned())?;
+    if wanted.get() > MOST_WORKERS {
+        return Err(format!("at most {MOST_WORKERS}"));
+    }
+    Ok(wanted)
 }
 
 fn memory_limit(text: &str) -> Result<Size, String> {
