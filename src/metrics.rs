@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::account::{Account, Counter, Reason};
-use crate::replay::{BreakerState, Snapshot, Timings};
+use crate::replay::{BreakerState, Condition, Timings};
 
 /// The content type of OpenMetrics text.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -205,17 +205,17 @@ impl TargetMetrics {
     }
 
     /// Says how the engine is now.
-    pub fn publish(&self, snapshot: &Snapshot) {
+    pub fn publish(&self, now: &Condition) {
         let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&self.queued, snapshot.queued_items);
-        set(&self.queued_bytes, snapshot.queued_bytes);
-        set(&self.connections, snapshot.connections);
-        let is_open = snapshot.breaker != BreakerState::Closed;
+        set(&self.queued, now.queued_items);
+        set(&self.queued_bytes, now.queued_bytes);
+        set(&self.connections, now.connections);
+        let is_open = now.breaker != BreakerState::Closed;
         set(&self.breaker_open, usize::from(is_open));
         for (gauge, state) in self.breaker.iter().zip(BreakerState::ALL) {
-            set(gauge, usize::from(snapshot.breaker == state));
+            set(gauge, usize::from(now.breaker == state));
         }
-        set(&self.resolved, usize::from(snapshot.target.is_resolved()));
+        set(&self.resolved, usize::from(now.target.is_resolved()));
     }
 }
 

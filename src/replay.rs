@@ -51,7 +51,7 @@ pub use config::{
 };
 pub use feeder::Feeder;
 pub use gate::Gate;
-pub use outcome::{Answer, Outcome, Replay, Snapshot, Timings};
+pub use outcome::{Answer, Condition, Outcome, Replay, Snapshot, Timings};
 pub use schedule::{Pacer, Schedule};
 pub use shed::Shed;
 pub use target::{Host, ResolveError, Scheme, Target, TargetError, TargetState};
@@ -164,6 +164,12 @@ impl EngineHandle {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// How it is now, without the cost of a whole snapshot.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.shared.condition()
     }
 
     /// What was counted so far, without the cost of a whole snapshot.

@@ -154,9 +154,8 @@ impl Mirror {
     pub fn account(&self, metrics: &Metrics) -> Account {
         let mut account = self.captured();
         for (handle, metrics) in self.handles.iter().zip(metrics.targets()) {
-            let snapshot = handle.snapshot();
-            metrics.publish(&snapshot);
-            account.merge(&snapshot.account);
+            metrics.publish(&handle.condition());
+            account.merge(&handle.account());
         }
         if let Some(comparer) = &self.comparer {
             account.merge(&comparer.comparing().account());
@@ -179,7 +178,7 @@ impl Mirror {
     /// What there is to see of both versions; `account` is what was counted so far.
     fn findings(&self, account: Account) -> Findings {
         let captured = (self.captured(), self.dropped);
-        let judged = self.handles.first().map(|handle| handle.snapshot().account);
+        let judged = self.handles.first().map(EngineHandle::account);
         findings(self.comparer.as_ref(), &captured, judged.as_ref(), account)
     }
 

@@ -144,10 +144,10 @@ async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<
         }
         let (mut account, mut judged) = (captured.clone(), None);
         for (handle, metrics) in handles.iter().zip(metrics.targets()) {
-            let snapshot = handle.snapshot();
-            metrics.publish(&snapshot);
-            account.merge(&snapshot.account);
-            judged.get_or_insert(snapshot.account);
+            metrics.publish(&handle.condition());
+            let replayed = handle.account();
+            account.merge(&replayed);
+            judged.get_or_insert(replayed);
         }
         if let Some(comparer) = &comparer {
             account.merge(&comparer.comparing().account());

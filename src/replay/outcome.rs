@@ -97,6 +97,21 @@ pub struct Snapshot {
     pub target: TargetState,
 }
 
+/// How an engine is at the moment: what of a [`Snapshot`] costs little.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Requests that wait or are under way.
+    pub queued_items: usize,
+    /// Their bytes, bookkeeping included.
+    pub queued_bytes: usize,
+    /// Open connections to the target, as in [`Snapshot::connections`].
+    pub connections: usize,
+    /// What the breaker lets through.
+    pub breaker: BreakerState,
+    /// What is known of the target's addresses.
+    pub target: TargetState,
+}
+
 impl Snapshot {
     /// Replays offered and not yet answered, failed or skipped.
     #[must_use]

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::breaker::{Breaker, Permission};
 use super::budget::Budget;
 use super::outcome::Stats;
-use super::{BreakerState, Gate, Replay, ReplayConfig, Snapshot, TargetState};
+use super::{BreakerState, Condition, Gate, Replay, ReplayConfig, Snapshot, TargetState};
 use crate::account::{Account, Reason};
 use crate::time::Timestamp;
 use crate::traffic::TokenBucket;
@@ -166,12 +166,23 @@ impl Shared {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let stats = lock(&self.stats).clone();
-        let (queued_items, queued_bytes) = self.budget.used();
+        let now = self.condition();
         Snapshot {
             account: stats.account,
             by_class: stats.by_class,
             duration: stats.duration,
             lateness: stats.lateness,
+            queued_items: now.queued_items,
+            queued_bytes: now.queued_bytes,
+            connections: now.connections,
+            breaker: now.breaker,
+            target: now.target,
+        }
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let (queued_items, queued_bytes) = self.budget.used();
+        Condition {
             queued_items,
             queued_bytes,
             connections: self.connections.load(Ordering::Relaxed),

@@ -157,7 +157,7 @@ impl HttpSender {
         if let Some(stats) = &mut self.stats
             && stats.is_due()
         {
-            stats.add(self.handle.snapshot().queued_items as u64);
+            stats.add(self.handle.condition().queued_items as u64);
         }
     }
 
