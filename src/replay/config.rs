@@ -79,7 +79,8 @@ impl ReplayConfig {
             max_connections: NonZeroUsize::new(256).unwrap_or(NonZeroUsize::MIN),
             idle: Duration::from_secs(60),
             deadlines: Deadlines::default(),
-            queue_items: 10_000,
+            // The bytes are the bound: a moment in which the target does not get the CPU must not cost connections.
+            queue_items: 100_000,
             queue_bytes: 64 << 20,
             when_full: WhenFull::DropNewest,
             limit: None,
@@ -99,6 +100,7 @@ impl ReplayConfig {
     pub fn file(target: Target) -> Self {
         Self {
             when_full: WhenFull::Block,
+            queue_items: 10_000,
             ..Self::live(target)
         }
     }

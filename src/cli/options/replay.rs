@@ -139,14 +139,10 @@ pub struct ReplayFlags {
     )]
     answer_timeout: Duration,
 
-    /// So many requests may wait or be under way, for each target.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "10000",
-        env = "SHADOWTAP_QUEUE"
-    )]
-    queue: NonZeroUsize,
+    /// So many requests may wait or be under way, for each target. Default: 100000 live, as far as --memory-limit goes, and 10000
+    /// from a file.
+    #[arg(long, value_name = "N", env = "SHADOWTAP_QUEUE")]
+    queue: Option<NonZeroUsize>,
 
     /// How often a request with a safe method is sent again when its connection broke before any answer.
     #[arg(
@@ -234,30 +230,36 @@ impl ReplayFlags {
         let targets = aims.len().max(1);
         Ok(aims
             .into_iter()
-            .map(|Aim { target, share }| ReplayConfig {
-                host: self.host.clone(),
-                trace: self.trace,
-                limit: share.limit.or(self.limit),
-                bandwidth: self.max_bandwidth,
-                marker: self.marker.0.clone(),
-                replay_ambiguous: self.replay_ambiguous,
-                max_body: bytes(self.max_body),
-                max_connections: self.max_connections,
-                deadlines: Deadlines {
-                    connect: self.connect_timeout,
-                    first_byte: self.first_byte_timeout,
-                    answer: self.answer_timeout,
-                    ..Deadlines::default()
-                },
-                queue_items: self.queue.get(),
-                queue_bytes: budgets.requests / targets,
-                answer_bytes: budgets.answers / targets,
-                when_full,
-                pipelining: self.pipelining,
-                retry_safe: self.retry_safe,
-                threads: self.replay_threads,
-                tls: tls.clone(),
-                ..ReplayConfig::live(target)
+            .map(|Aim { target, share }| {
+                let defaults = match when_full {
+                    WhenFull::Block => ReplayConfig::file(target),
+                    WhenFull::DropNewest => ReplayConfig::live(target),
+                };
+                ReplayConfig {
+                    host: self.host.clone(),
+                    trace: self.trace,
+                    limit: share.limit.or(self.limit),
+                    bandwidth: self.max_bandwidth,
+                    marker: self.marker.0.clone(),
+                    replay_ambiguous: self.replay_ambiguous,
+                    max_body: bytes(self.max_body),
+                    max_connections: self.max_connections,
+                    deadlines: Deadlines {
+                        connect: self.connect_timeout,
+                        first_byte: self.first_byte_timeout,
+                        answer: self.answer_timeout,
+                        ..Deadlines::default()
+                    },
+                    queue_items: self.queue.map_or(defaults.queue_items, NonZeroUsize::get),
+                    queue_bytes: budgets.requests / targets,
+                    answer_bytes: budgets.answers / targets,
+                    when_full,
+                    pipelining: self.pipelining,
+                    retry_safe: self.retry_safe,
+                    threads: self.replay_threads,
+                    tls: tls.clone(),
+                    ..defaults
+                }
             })
             .collect())
     }
