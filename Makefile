@@ -35,10 +35,12 @@ demo: setup-build
 test: setup
 	$(CARGO) test --locked
 
-bench: setup-build
+bench:
+	@sh scripts/setup.sh build bench
 	$(CARGO) bench --locked --bench compare --bench judge --bench lateness --bench performance
 
-counts: setup-build
+counts:
+	@sh scripts/setup.sh build bench
 	@$(CARGO) bench --quiet --locked --bench performance -- counts
 
 trust: setup

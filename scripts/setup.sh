@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing to build shadowtap (`build`) and to test it (`test`). Does nothing, quickly, when nothing is.
+# Installs what is missing to build shadowtap (`build`), to test it (`test`) and to measure it (`bench`). Does nothing, quickly, when nothing is.
 set -eu
 
 say() { echo "setup: $*"; }
@@ -50,7 +50,16 @@ for part in "$@"; do
             { has unshare && has nsenter; } || missing="$missing unshare"
         fi
         ;;
-    *) fail "unknown part '$part' (build, test)" ;;
+    bench)
+        if [ "$(uname -s)" = Linux ]; then
+            has_sbin tcpdump || missing="$missing tcpdump"
+            has valgrind || missing="$missing valgrind"
+            has_sbin ip || missing="$missing ip"
+            { has unshare && has nsenter; } || missing="$missing unshare"
+            has strip || missing="$missing compiler"
+        fi
+        ;;
+    *) fail "unknown part '$part' (build, test, bench)" ;;
     esac
 done
 

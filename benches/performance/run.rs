@@ -376,12 +376,20 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
     let mut bare = Rounds::default();
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); beside.len()];
     let mut halves = runs.clone();
+    let mut compared = Vec::new();
+    let alone = |who: Beside| -> &[&str] {
+        match who {
+            Beside::Shadowtap => &["--no-compare"],
+            _ => &[],
+        }
+    };
     for _ in 0..ROUNDS {
         bare.0
             .push(stage.bare(full.connections, full.requests)?.total);
         for (who, runs) in beside.iter().zip(&mut runs) {
-            runs.push(stage.run(*who, full, &[])?);
+            runs.push(stage.run(*who, full, alone(*who))?);
         }
+        compared.push(stage.run(Beside::Shadowtap, full, &[])?);
     }
     let of = |figure: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(figure).collect());
     let half = of(&throughput, &runs[0]).median() / 2.0;
@@ -392,7 +400,7 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
                 requests: full.requests / 2,
                 ..full
             };
-            runs.push(stage.run(*who, load, &[])?);
+            runs.push(stage.run(*who, load, alone(*who))?);
         }
     }
     let tcpdump = of(&per_100k, &runs[1]);
@@ -404,10 +412,8 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
             .collect(),
     );
     // A request that was shed was not sent: a run that sheds looks cheaper than it is.
-    let subject = of(
-        &|run| run.cpu.total * 1e5 / run.served.requests.max(1) as f64,
-        &runs[2],
-    );
+    let per_replay = |run: &Run| run.cpu.total * 1e5 / run.served.requests.max(1) as f64;
+    let subject = of(&per_replay, &runs[2]);
     let kernel = of(
         &|run| run.cpu.kernel * 1e5 / run.served.requests.max(1) as f64,
         &runs[2],
@@ -427,6 +433,14 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
         ),
         ratios(&subject, &floor),
         "≤ 1.4",
+    );
+    let with_compare = of(&per_replay, &compared);
+    page.row(
+        "the same with compare, to that without",
+        format!("{:.2}", subject.median()),
+        format!("{:.2}", with_compare.median()),
+        ratios(&with_compare, &subject),
+        "≤ 1.25",
     );
     let complete = |run: &Run| run.served.requests as f64 * 100.0 / run.loaded.requests as f64;
     page.row(
@@ -536,8 +550,18 @@ fn machine() -> String {
         .unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    // Whoever builds in a hurry says so in the environment.
+    let hurried = [
+        option_env!("CARGO_PROFILE_BENCH_LTO"),
+        option_env!("CARGO_PROFILE_RELEASE_LTO"),
+    ];
+    let build = if hurried.iter().any(Option::is_some) {
+        "built with other link-time optimisation than a release; "
+    } else {
+        ""
+    };
     format!(
-        "{}; Linux {}; {cores} cores, {}; load average at the end {}; {}; {}; shadowtap {}.",
+        "{}; {build}Linux {}; {cores} cores, {}; load average at the end {}; {}; {}; shadowtap {}.",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         said("uname", &["-r"]),
         model.trim_start_matches(['\t', ' ', ':']).trim_end(),
