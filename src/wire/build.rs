@@ -352,6 +352,16 @@ pub(crate) fn every_kind() -> Vec<(&'static str, LinkType, Vec<u8>)> {
             ethernet(0x8926, &cat(&[&[0; 4], &[8, 0], &v4])),
         ),
         (
+            "Cisco MetaData",
+            ethernet_link,
+            ethernet(0x8909, &cat(&[&[1, 1, 0, 1, 0, 5], &[8, 0], &v4])),
+        ),
+        (
+            "HSR",
+            ethernet_link,
+            ethernet(0x892f, &cat(&[&[0, 0x40, 0, 1], &[8, 0], &v4])),
+        ),
+        (
             "MACsec without encryption",
             ethernet_link,
             ethernet(0x88e5, &cat(&[&[0x20; 14], &[8, 0], &v4])),

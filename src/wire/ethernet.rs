@@ -52,8 +52,9 @@ impl Walk<'_, '_> {
             // Port extenders: IEEE 802.1BR E-TAG, Cisco VN-TAG; their ids differ by direction.
             E_TAG => self.tag(6),
             VN_TAG => self.tag(4),
-            // Cisco MetaData (security group), High-availability Seamless Redundancy.
-            CISCO_METADATA | HSR => self.tag(6 - 2),
+            // Cisco MetaData: version, length, and one option, which is a security group; High-availability Seamless Redundancy.
+            CISCO_METADATA => self.tag(6),
+            HSR => self.tag(4),
             // Cisco FabricPath: a tag, then the frame.
             FABRIC_PATH => self.after(2, Layer::Ethernet),
             MACSEC => self.macsec(),
