@@ -154,10 +154,18 @@ pub fn chunk_size(line: &[u8]) -> Option<u64> {
     is_clean.then_some(size)
 }
 
-/// The size in the first line of a chunk of a response: user agents take whatever begins with a number.
+/// The size in the first line of a chunk of a response: user agents take whatever begins with a number, as `strtoul` does.
 #[must_use]
 pub(crate) fn chunk_size_loose(line: &[u8]) -> Option<u64> {
-    leading_size(line.trim_ascii_start()).map(|(size, _)| size)
+    let line = line.trim_ascii_start();
+    let line = line.strip_prefix(b"+").unwrap_or(line);
+    let (size, rest) = leading_size(line)?;
+    match (line, rest) {
+        ([b'0', b'x' | b'X', ..], [_, rest @ ..]) => {
+            Some(leading_size(rest).map_or(size, |(size, _)| size))
+        }
+        _ => Some(size),
+    }
 }
 
 fn leading_size(line: &[u8]) -> Option<(u64, &[u8])> {
@@ -178,6 +186,32 @@ fn leading_size(line: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_of_chunks_are_read_as_their_receivers_read_them() {
+        // The line, what a server makes of it, and what a user agent makes of it.
+        let cases: [(&[u8], Option<u64>, Option<u64>); 14] = [
+            (b"1f\r", Some(31), Some(31)),
+            (b"001F", Some(31), Some(31)),
+            (b"5 ;x=y\r", Some(5), Some(5)),
+            (b" 5", None, Some(5)),
+            (b"5 x", None, Some(5)),
+            (b"5g", None, Some(5)),
+            (b"+5", None, Some(5)),
+            (b"0x14\r", None, Some(20)),
+            (b"0X14\r", None, Some(20)),
+            (b"0x\r", None, Some(0)),
+            (b"00x14", None, Some(0)),
+            (b"-5", None, None),
+            (b"x14", None, None),
+            (b"10000000000000000", None, None),
+        ];
+        for (line, server, user_agent) in cases {
+            let shown = line.escape_ascii();
+            assert_eq!(chunk_size(line), server, "{shown}");
+            assert_eq!(chunk_size_loose(line), user_agent, "{shown}");
+        }
+    }
 
     #[test]
     fn lines_of_chunks_that_end_oddly_are_told() {

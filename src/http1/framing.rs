@@ -1,6 +1,7 @@
 //! How long a body is, and how it ends: RFC 9112 §6.3, in the clause order of the text.
 
 use crate::exchange::Doubts;
+use crate::http1::head::trim_blanks;
 use crate::http1::{Fields, Framing, RequestHead, ResponseHead};
 
 /// What a head says about the body behind it.
@@ -117,7 +118,7 @@ impl TransferCoding {
         for value in fields.framing("transfer-encoding") {
             lines += 1;
             doubts.transfer_encoding |= memchr::memchr2(b'\r', b'\n', value).is_some();
-            for coding in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            for coding in value.split(|&byte| byte == b',').map(trim_blanks) {
                 if coding.is_empty() {
                     continue;
                 }
@@ -164,7 +165,7 @@ impl ContentLength {
             }
             doubts.content_length |= memchr::memchr2(b'\r', b'\n', value).is_some();
             // A list of equal values is what a proxy made of several lines (RFC 9110 §8.6).
-            for element in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            for element in value.split(|&byte| byte == b',').map(trim_blanks) {
                 let Some(length) = decimal(element) else {
                     doubts.content_length = true;
                     return Self::Invalid;
@@ -203,4 +204,29 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         let value = char::from(digit).to_digit(10)?;
         number.checked_mul(10)?.checked_add(u64::from(value))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn only_blanks_are_taken_off_what_frames_a_body() {
+        let cases: [(&[u8], Framing); 6] = [
+            (b"Transfer-Encoding: \tchunked \t", Framing::Chunked),
+            (b"Transfer-Encoding: gzip,\t chunked", Framing::Chunked),
+            (b"Transfer-Encoding:\r\n chunked", Framing::Chunked),
+            (b"Transfer-Encoding: \x0cchunked", Framing::UntilClose),
+            (b"Transfer-Encoding: chunked\x0b", Framing::UntilClose),
+            (b"Content-Length: 5\x0c", Framing::UntilClose),
+        ];
+        for (field, framing) in cases {
+            let head = [b"HTTP/1.1 200 OK\r\n", field, b"\r\n\r\n"].concat();
+            let head = ResponseHead::parse(Bytes::from(head)).expect("a head");
+            let (length, _) = of_response(&head, None);
+            assert_eq!(length, Length::Framed(framing), "{}", field.escape_ascii());
+        }
+    }
 }

@@ -297,7 +297,7 @@ impl<'a> Fields<'a> {
     pub fn elements(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.all(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
-            .map(<[u8]>::trim_ascii)
+            .map(trim_blanks)
             .filter(|element| !element.is_empty())
     }
 
@@ -395,6 +395,16 @@ pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(plain)
 }
 
+/// Takes off the blanks around a part of a field value (RFC 9110 §5.6.3), and what folds leave.
+pub(crate) fn trim_blanks(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..]
+    | [rest @ .., b' ' | b'\t' | b'\r' | b'\n'] = bytes
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
 /// The length of the head that `bytes` begins with, empty line included; `None` while it is not whole.
 ///
 /// `from` is where an earlier call on a shorter prefix stopped looking; it is moved on.
@@ -427,7 +437,7 @@ pub fn head_length(bytes: &[u8], from: &mut usize) -> Option<usize> {
 
 /// Splits a request line into method, target and version; the version is empty in the HTTP/0.9 form.
 fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r');
+    let is_blank = |&byte: &u8| is_word_blank(byte);
     let method_end = line.iter().position(is_blank)?;
     if method_end == 0 || !line[..method_end].iter().all(|&byte| is_token_byte(byte)) {
         return None;
@@ -461,7 +471,8 @@ fn split_request_line(line: &[u8]) -> Option<(Span, Span, Span)> {
 
 /// Splits a status line into version, status code and reason phrase.
 fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
-    let version_end = memchr2(b' ', b'\t', line).unwrap_or(line.len());
+    let is_blank = |&byte: &u8| is_word_blank(byte);
+    let version_end = line.iter().position(is_blank).unwrap_or(line.len());
     if !is_version_shaped(&line[..version_end]) && !line[..version_end].eq_ignore_ascii_case(b"ICY")
     {
         return None;
@@ -469,7 +480,7 @@ fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
     let code_start = version_end
         + line[version_end..]
             .iter()
-            .position(|byte| !matches!(byte, b' ' | b'\t'))?;
+            .position(|byte| !is_blank(byte))?;
     let digits = line[code_start..]
         .iter()
         .take_while(|byte| byte.is_ascii_digit())
@@ -483,7 +494,7 @@ fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
     let code_end = code_start + 3;
     let reason_start = match line.get(code_end) {
         None => code_end,
-        Some(b' ' | b'\t' | b'\r') => code_end + 1,
+        Some(byte) if is_blank(byte) => code_end + 1,
         Some(_) => return None,
     };
     let reason_end = line.len()
@@ -497,6 +508,11 @@ fn split_status_line(line: &[u8]) -> Option<(Span, u16, Span)> {
         code,
         Span::new(reason_start, reason_end),
     ))
+}
+
+/// What may stand between the words of a first line, for those that are not strict (RFC 9112 §3, §4).
+fn is_word_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
 }
 
 /// `HTTP/` and something that begins like a number, in any case: what both RFC 9112 §2.3 and sloppy peers write.
