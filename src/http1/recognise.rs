@@ -64,8 +64,11 @@ pub fn request(bytes: &[u8]) -> Recognised {
         return Recognised::Unsure;
     }
     // Without a version it is HTTP/0.9, if anything: a method and a path, nothing else.
-    let is_path = |word: &[u8]| word.starts_with(b"/") && !word.iter().any(u8::is_ascii_whitespace);
-    if ends_in_version(line) || (is_known && is_path(line.trim_ascii_start())) {
+    let target = line.trim_ascii_start();
+    let is_path = || target.starts_with(b"/") && !target.iter().any(u8::is_ascii_whitespace);
+    // Without a target it is the end of a request line whose beginning was not captured.
+    let has_target = || is_known || words() == 2 || target.starts_with(b"/");
+    if (ends_in_version(line) && has_target()) || (is_known && is_path()) {
         Recognised::Http
     } else {
         Recognised::Other
@@ -83,43 +86,72 @@ pub(crate) fn believes_strict(bytes: &[u8]) -> bool {
 /// Longest line of the PROXY protocol, version 1, its line end included.
 const MAX_PROXY_LINE: usize = 107;
 
-/// What bytes at the start of a client's stream say of the PROXY protocol, version 1.
+/// How a header of the PROXY protocol, version 2, begins.
+const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// What bytes at the start of a client's stream say of the PROXY protocol
+/// (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProxyLine {
-    /// The first so many bytes are the line in which a proxy says for whom it connects.
+pub enum ProxyHeader {
+    /// The first so many bytes are the header in which a proxy says for whom it connects.
     Whole(usize),
     /// Too few bytes to tell.
     Unsure,
-    /// They are no such line.
+    /// They are no such header.
     Absent,
 }
 
-/// Whether `bytes` begin with the line of the PROXY protocol, version 1, that a proxy sends before the first request.
+/// Whether `bytes` begin with the header of the PROXY protocol that a proxy sends before the first request.
 #[must_use]
-pub fn proxy_line(bytes: &[u8]) -> ProxyLine {
+pub fn proxy_header(bytes: &[u8]) -> ProxyHeader {
+    match proxy_block(bytes) {
+        ProxyHeader::Absent => proxy_line(bytes),
+        block => block,
+    }
+}
+
+/// Version 2: a signature, version and command, address family, the length of what follows.
+fn proxy_block(bytes: &[u8]) -> ProxyHeader {
+    let shared = bytes.len().min(PROXY_SIGNATURE.len());
+    if bytes[..shared] != PROXY_SIGNATURE[..shared] {
+        return ProxyHeader::Absent;
+    }
+    let Some(&[version, _, len_0, len_1]) = bytes[shared..].first_chunk() else {
+        return ProxyHeader::Unsure;
+    };
+    let len = shared + 4 + usize::from(u16::from_be_bytes([len_0, len_1]));
+    match version >> 4 {
+        2 if bytes.len() < len => ProxyHeader::Unsure,
+        2 => ProxyHeader::Whole(len),
+        _ => ProxyHeader::Absent,
+    }
+}
+
+/// Version 1: a line of text.
+fn proxy_line(bytes: &[u8]) -> ProxyHeader {
     let starts = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"];
     let shared = |start: &&[u8]| {
         let shared = bytes.len().min(start.len());
         bytes[..shared] == start[..shared]
     };
     if !starts.iter().any(shared) {
-        return ProxyLine::Absent;
+        return ProxyHeader::Absent;
     }
     let Some(line_feed) = memchr(b'\n', bytes) else {
         return match bytes.len() < MAX_PROXY_LINE {
-            true => ProxyLine::Unsure,
-            false => ProxyLine::Absent,
+            true => ProxyHeader::Unsure,
+            false => ProxyHeader::Absent,
         };
     };
     let Some(line) = bytes[..line_feed].strip_suffix(b"\r") else {
-        return ProxyLine::Absent;
+        return ProxyHeader::Absent;
     };
     // A method may be called PROXY; its request line ends in a version.
     let words = line.split(|&byte| byte == b' ').count();
     let is_complete = words == 6 || line.starts_with(starts[2]);
     match line_feed < MAX_PROXY_LINE && is_complete && !ends_in_version(line) {
-        true => ProxyLine::Whole(line_feed + 1),
-        false => ProxyLine::Absent,
+        true => ProxyHeader::Whole(line_feed + 1),
+        false => ProxyHeader::Absent,
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::http1::recognise::{self, ProxyLine, Recognised};
+use crate::http1::recognise::{self, ProxyHeader, Recognised};
 use crate::http1::{MessageReader, Side};
 use crate::tcp::Mark;
 
@@ -109,9 +109,9 @@ impl Lane {
         }
         self.hold(chunk);
         if possible != Some(Side::Responses) {
-            match recognise::proxy_line(&self.probe) {
-                ProxyLine::Unsure => return Probed::Unsure,
-                ProxyLine::Whole(length) => {
+            match recognise::proxy_header(&self.probe) {
+                ProxyHeader::Unsure => return Probed::Unsure,
+                ProxyHeader::Whole(length) => {
                     // It is no message: the stream begins behind it.
                     self.probe.drain(..length);
                     self.first.offset += length as u64;
@@ -119,7 +119,7 @@ impl Lane {
                         return Probed::Unsure;
                     }
                 }
-                ProxyLine::Absent => {}
+                ProxyHeader::Absent => {}
             }
         }
         // While no line has ended, more of the same is looked at only when there is twice as much.

@@ -373,14 +373,22 @@ fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
 #[test]
 fn the_line_of_a_proxy_is_no_part_of_the_first_request() {
     let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
-    for line in [
+    let versions: [&[u8]; 7] = [
         &b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 80\r\n"[..],
         b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 80\r\n",
         b"PROXY UNKNOWN\r\n",
         b"PROXY UNKNOWN ffff::ffff ffff::fffe 65535 65535\r\n",
-    ] {
+        // Version 2: a connection over IPv4, one with a vendor's field behind it, and a health check.
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\x9c\x40\0\x50",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc6\x33\x64\x01\x9c\x40\0\x50\xea\0\x04GET ",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ];
+    for line in versions {
         let stream = [line, get].concat();
         for size in [stream.len(), line.len(), line.len() - 1, 7, 1] {
+            if size == 1 && line.starts_with(b"\r\n") {
+                continue; // empty lines, as far as can be seen
+            }
             let mut connections = connected();
             let mut seq = 1;
             for piece in stream.chunks(size) {
@@ -395,9 +403,21 @@ fn the_line_of_a_proxy_is_no_part_of_the_first_request() {
 }
 
 #[test]
+fn the_end_of_a_request_line_is_no_request() {
+    // What comes before it was not captured, and nothing says so.
+    for end in [&b"index.html HTTP/1.1\r\n\r\n"[..], b"x HTTP/1.0\r\n\r\n"] {
+        let mut connections = connected();
+        connections.segment(&sent(1, 1001, DATA, end));
+        connections.segment(&answered(1001, 1 + end.len() as u32, DATA, OK));
+        assert_eq!(pairs(&mut connections), []);
+    }
+}
+
+#[test]
 fn a_method_may_be_called_proxy() {
     for start in [
-        &b"PROXY UNKNOWN HTTP/1.1\r\n\r\n"[..],
+        &b"PROXY unknown HTTP/1.1\r\n\r\n"[..],
+        b"PROXY UNKNOWN HTTP/1.1\r\n\r\n",
         b"PROXY /x HTTP/1.1\r\n\r\n",
     ] {
         let mut connections = connected();
