@@ -29,7 +29,7 @@ fn the_stage_itself_stands() {
         };
         all_kinds_of_curl(&stage);
         shapes_of_no_library(&stage);
-        assert_eq!(stage.served("v1").total(), 65);
+        assert_eq!(stage.served("v1").total(), 67);
         assert_eq!(stage.served("v2").total(), 0);
     }
 }
@@ -548,6 +548,8 @@ fn all_kinds_of_curl(stage: &Stage) {
     ]);
     stage.curl(&["-d", "name=value&other=%26", "http://{}/form"]);
     stage.curl(&["--http1.0", "http://{}/http10"]);
+    // Offers `Upgrade: h2c`, which nginx declines.
+    stage.curl(&["--http2", "http://{}/offer", "http://{}/offer/again"]);
     let small = stage.file("small", &rng.bytes(3000));
     stage.curl(&["--data-binary", &format!("@{small}"), "http://{}/binary"]);
     stage.curl(&[

@@ -12,7 +12,7 @@ use crate::support::cases::Case;
 use crate::support::corpus;
 use crate::support::files::{PCAP, Record};
 use crate::support::inside::{read, read_byte_by_byte};
-use crate::support::net::{FIN, RST, SYN, packet};
+use crate::support::net::{FIN, RST, SYN, Side, packet};
 use crate::support::rng::Rng;
 use crate::support::scenario::{self, Weather, scenario};
 use crate::support::score::Line;
@@ -68,6 +68,28 @@ new {new:#?}", case.name, case.what);
                 }
             }
         }
+    }
+
+    /// Answers that were not captured take no request away.
+    #[test]
+    fn lost_answers_take_no_request_away(seed: u64) {
+        let mut rng = Rng::new(seed);
+        let scenario = scenario(&mut rng, Weather::Calm, false);
+        let mut untouched: HashMap<Who, &Line> = scenario.truth.iter().map(|line| (who(line), line)).collect();
+        let mut kept = Vec::new();
+        for (conversation, tcp) in scenario.packets() {
+            let is_answer = tcp.from == Side::Server && !tcp.payload.is_empty();
+            if !is_answer || !rng.one_in(5) {
+                kept.push(Record { at: tcp.at, frame: conversation.ip(tcp) });
+            }
+        }
+        let found = read(&PCAP.write(RAW, 262_144, &kept));
+        for line in found.lines().iter().filter(|line| !line["method"].is_null()) {
+            let truth = untouched.remove(&who(line));
+            prop_assert!(truth.is_some(), "never sent, or reported twice: {line:?}");
+            prop_assert!(line["request_complete"] == true, "not whole: {line:?}");
+        }
+        prop_assert!(untouched.is_empty(), "not found: {:#?}", untouched);
     }
 
     /// A loss touches nothing on other connections.

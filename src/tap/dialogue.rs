@@ -42,6 +42,8 @@ pub(super) struct Dialogue {
     /// a body; a request after an answer to it is none.
     unproven_since: Option<u64>,
     found: Found,
+    /// No answer decides any more about what follows a request: bytes that wait are read, and no more are made to wait.
+    draining: bool,
 }
 
 /// What a connection turned out to carry.
@@ -94,6 +96,7 @@ impl Dialogue {
             framing_in_doubt: false,
             unproven_since: None,
             found: Found::Nothing,
+            draining: false,
         }
     }
 
@@ -132,7 +135,10 @@ impl Dialogue {
             lane.note_receipt(chunk);
         }
         if lane.paused.is_some() {
-            if !lane.pause(chunk) {
+            if self.goes_on(chunk) {
+                self.drain(direction, sink);
+                self.data(direction, chunk, sink);
+            } else if !self.lanes[direction].pause(chunk) {
                 self.become_opaque(Found::Other, sink);
             }
         } else if lane.reader.is_none() {
@@ -152,7 +158,7 @@ impl Dialogue {
             return;
         }
         // Whatever waited is followed by a hole: it is read as far as it goes.
-        self.resume(direction, sink);
+        self.drain(direction, sink);
         let lane = &mut self.lanes[direction];
         lane.take_probe();
         let Some(reader) = &mut lane.reader else {
@@ -321,9 +327,16 @@ impl Dialogue {
                 },
                 sink,
             );
-            if let Some(reader) = &mut self.lanes[direction].reader {
+            if self.answer.is_some()
+                && let Some(reader) = &mut self.lanes[direction].reader
+            {
                 let step = reader.end_body_here();
                 self.follow(direction, step, None, None, sink);
+            }
+            if let Some(reader) = &mut self.lanes[direction].reader
+                && reader.is_lost()
+            {
+                reader.resume();
             }
         }
         let rest = Chunk {
@@ -517,7 +530,7 @@ impl Dialogue {
             doubts.transfer_encoding = true;
             self.framing_in_doubt = true;
         }
-        if tunnel_awaited && completeness.is_whole() && !self.opaque {
+        if tunnel_awaited && completeness.is_whole() && !self.opaque && !self.draining {
             lane.paused.get_or_insert_default();
         }
         let request = Request {

@@ -299,12 +299,30 @@ impl Pairing {
         self.flush(sink);
     }
 
-    /// Offsets of the server's stream at which an awaited answer is known to begin, if its client waited for it.
-    pub(super) fn expected_answers(&self) -> impl Iterator<Item = u64> {
+    /// Offsets of the server's stream, from `from` on, at which an awaited answer is known to begin, if its client waited
+    /// for it.
+    pub(super) fn expected_answers(&self, from: u64) -> impl Iterator<Item = u64> {
+        self.expected(from)
+            .map(|(_, acked)| acked)
+            .filter(move |&acked| acked >= from)
+    }
+
+    /// Whether an awaited answer is known to begin at `offset`, if its client waited for it.
+    pub(super) fn expects_answer_at(&self, offset: u64) -> bool {
+        self.expected_answers(offset).any(|at| at == offset)
+    }
+
+    /// The first few requests that await an answer which may be known to begin at `from` or later: their places, and where.
+    fn expected(&self, from: u64) -> impl Iterator<Item = (usize, u64)> {
+        let first = self
+            .queue
+            .partition_point(|pending| pending.acked_so_far < from);
         self.queue
-            .iter()
-            .filter(|pending| pending.awaits_answer())
-            .map(|pending| pending.acked)
+            .range(first..)
+            .take(MAX_EXPECTED)
+            .enumerate()
+            .filter(|(_, pending)| pending.awaits_answer())
+            .map(move |(n, pending)| (first + n, pending.acked))
     }
 
     /// Whether any request awaits its answer.

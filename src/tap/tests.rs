@@ -413,6 +413,58 @@ fn the_end_of_a_request_line_is_no_request() {
     }
 }
 
+const NO: &[u8] = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n";
+
+/// Four exchanges, the first of which offers another protocol or asks for a tunnel, and gets neither.
+fn declined(first: &'static [u8]) -> Vec<Segment<'static>> {
+    let mut segments = Vec::new();
+    let (mut seq, mut ack) = (1, 1001);
+    let next: &'static [u8] = b"GET /2 HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
+    for request in [first, next, next, b"GET /3 HTTP/1.1\r\n\r\n"] {
+        segments.push(sent(seq, ack, DATA, request));
+        seq += request.len() as u32;
+        segments.push(answered(ack, seq, DATA, NO));
+        ack += NO.len() as u32;
+    }
+    segments
+}
+
+#[test]
+fn what_follows_an_offer_is_read_though_its_answer_is_not_captured() {
+    let offers = [
+        &b"GET /1 HTTP/1.1\r\nUpgrade: h2c\r\n\r\n"[..],
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    ];
+    for offer in offers {
+        let segments = declined(offer);
+        let from_client = |segment: &&Segment<'_>| segment.source == CLIENT;
+        // Nothing of the server's was captured.
+        let mut connections = Connections::new(Watch::default(), Limits::default());
+        segments
+            .iter()
+            .filter(from_client)
+            .for_each(|segment| connections.segment(segment));
+        assert_eq!(pairs(&mut connections).len(), 4, "{}", offer.escape_ascii());
+        // All but one of its answers was.
+        for lost in [1, 3, 5] {
+            let mut connections = connected();
+            for (n, segment) in (0..).zip(&segments) {
+                if n != lost {
+                    let time = Timestamp::from_nanos(n as u64 * 1_000_000_000);
+                    connections.idle(time);
+                    connections.segment(&Segment { time, ..*segment });
+                }
+            }
+            let answers: Vec<bool> = pairs(&mut connections)
+                .into_iter()
+                .map(|(_, status)| status.is_some())
+                .collect();
+            let expected: Vec<bool> = (0..4).map(|n| 2 * n + 1 != lost).collect();
+            assert_eq!(answers, expected, "{}, {lost}", offer.escape_ascii());
+        }
+    }
+}
+
 #[test]
 fn a_method_may_be_called_proxy() {
     for start in [

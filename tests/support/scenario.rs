@@ -241,6 +241,8 @@ impl Talk<'_> {
             &[],
             &[("X-A", "1"), ("X-a", "2"), ("Cookie", "k=v; l=w")],
             &[("Accept", "*/*"), ("X-Empty", "")],
+            // An offer that no server of these takes.
+            &[("Connection", "Upgrade"), ("Upgrade", "h2c")],
         ]);
         let request = request(method, target, fields, &content);
 
