@@ -293,9 +293,14 @@ impl MessageReader {
         self.state = State::Start;
     }
 
-    /// Ends a body that runs until the connection closes here, because the next byte begins another message.
+    /// Ends the body in hand here, because the next byte begins another message: it runs until the connection closes, or
+    /// nothing of it has come and nothing will, as in an answer to HEAD, or its end was not captured.
     pub fn end_body_here(&mut self) -> Step {
-        debug_assert!(self.reads_until_close());
+        if self.awaits_first_body_byte() {
+            self.framing = Framing::None;
+        } else if !self.reads_until_close() {
+            return self.finish_body_lost(BodyEnd::Gap);
+        }
         self.finish_body(BodyEnd::Whole)
     }
 

@@ -176,7 +176,7 @@ impl Dialogue {
 
     /// Notes that a direction has ended.
     pub(super) fn end(&mut self, direction: usize, ending: Ending, sink: &mut Sink<'_>) {
-        self.resume(direction, sink);
+        self.drain(direction, sink);
         let is_client = self.client == Some(direction);
         let refused = is_client && self.pairing.body_is_refused();
         if !self.opaque
@@ -294,7 +294,9 @@ impl Dialogue {
             return;
         };
         let lost = reader.is_lost();
-        if !lost && !reader.reads_until_close() {
+        // Whether there is a body depends on the request.
+        let unsure = matches!(self.answer, Some(Answer::Final { id: None, .. }));
+        if !lost && !unsure && !reader.reads_until_close() {
             self.push(direction, chunk, sink);
             return;
         }

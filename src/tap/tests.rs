@@ -466,6 +466,34 @@ fn what_follows_an_offer_is_read_though_its_answer_is_not_captured() {
 }
 
 #[test]
+fn an_answer_without_its_request_holds_back_none_that_follow() {
+    let starts: [&'static [u8]; 4] = [
+        // What HEAD may have got: nothing follows.
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        // What follows is less than was announced.
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+    ];
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    for start in starts {
+        let mut connections = Connections::new(Watch::default(), Limits::default());
+        let (mut seq, mut ack) = (1, 1001);
+        connections.segment(&answered(ack, seq, DATA, start));
+        ack += start.len() as u32;
+        for _ in 0..2 {
+            connections.segment(&sent(seq, ack, DATA, get));
+            seq += get.len() as u32;
+            connections.segment(&answered(ack, seq, DATA, OK));
+            ack += OK.len() as u32;
+        }
+        let seen = pairs(&mut connections);
+        let answers: Vec<_> = seen.into_iter().map(|(_, status)| status).collect();
+        assert_eq!(answers, [Some(200); 2], "{}", start.escape_ascii());
+    }
+}
+
+#[test]
 fn a_method_may_be_called_proxy() {
     for start in [
         &b"PROXY unknown HTTP/1.1\r\n\r\n"[..],
