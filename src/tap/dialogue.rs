@@ -224,9 +224,7 @@ impl Dialogue {
             false => Side::Responses,
         });
         // An answer begins where its request says, in however small a segment.
-        if possible == Some(Side::Responses)
-            && self.pairing.expected_answers().any(|at| at == chunk.offset)
-        {
+        if possible == Some(Side::Responses) && self.pairing.expects_answer_at(chunk.offset) {
             self.lanes[direction].midstream = false;
         }
         let side = match self.lanes[direction].probe(chunk, possible) {
@@ -308,8 +306,8 @@ impl Dialogue {
         };
         let expected = self
             .pairing
-            .expected_answers()
-            .find(|&offset| offset >= chunk.offset && offset < end && begins(offset));
+            .expected_answers(chunk.offset)
+            .find(|&offset| offset < end && begins(offset));
         let at_boundary = lost && chunk.boundary && begins(chunk.offset);
         let Some(at) = expected.or(at_boundary.then_some(chunk.offset)) else {
             if !lost {
@@ -699,6 +697,24 @@ impl Dialogue {
             let bytes = probe.as_chunk().bytes;
             self.partial_request(client, bytes, Reason::RequestMalformed, sink);
         }
+    }
+
+    /// Whether the client goes on with HTTP behind CONNECT or Upgrade, although the answer was not read: it has
+    /// acknowledged that answer, so the capture lacks it, and sends another request.
+    fn goes_on(&self, chunk: Chunk<'_>) -> bool {
+        chunk.boundary
+            && self
+                .pairing
+                .tunnel_acked()
+                .is_some_and(|acked| chunk.mark.peer > acked)
+            && recognise::request_in_midstream(chunk.bytes)
+    }
+
+    /// Reads what waited as HTTP: no answer will say that it is something else.
+    fn drain(&mut self, direction: usize, sink: &mut Sink<'_>) {
+        self.draining = true;
+        self.resume(direction, sink);
+        self.draining = false;
     }
 
     /// Reads what waited for the answer to CONNECT or Upgrade.

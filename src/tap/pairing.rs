@@ -43,6 +43,10 @@ struct Pending {
     begins: u64,
     /// How far the server's stream was acknowledged when the request began.
     acked: u64,
+    /// The highest `acked` up to this request: never less than that of a request before it.
+    acked_so_far: u64,
+    /// Where the last request up to this one begins before which one may have been lost.
+    begins_after_loss: Option<u64>,
     method: Method,
     expects_continue: bool,
     /// A request may have been lost between the one before and this one.
@@ -125,13 +129,21 @@ impl Pairing {
         let method = Method::of(&request.head);
         self.tentative += usize::from(tentative);
         self.tunnels += usize::from(method.may_tunnel());
+        let (begins, acked) = (request.first.offset, request.first.mark.peer);
+        let after_loss = std::mem::take(&mut self.request_lost);
+        let before = self.queue.back();
         self.queue.push_back(Pending {
             id: request.id,
-            begins: request.first.offset,
-            acked: request.first.mark.peer,
+            begins,
+            acked,
+            acked_so_far: before.map_or(acked, |before| before.acked_so_far.max(acked)),
+            begins_after_loss: match after_loss {
+                true => Some(begins),
+                false => before.and_then(|before| before.begins_after_loss),
+            },
             method,
             expects_continue: request.head.fields().has_token("expect", "100-continue"),
-            after_loss: std::mem::take(&mut self.request_lost),
+            after_loss,
             damaged: std::mem::take(&mut self.damaged),
             tentative,
             progress: Progress::Reading(Box::new(request)),
@@ -232,17 +244,15 @@ impl Pairing {
         if !self.uncertain && !first.after_loss && !first.damaged {
             return (first.acked <= offset).then_some(first.id);
         }
-        let matches = |pending: &Pending| pending.awaits_answer() && pending.acked == offset;
-        let exact = self.queue.iter().position(matches)?;
+        let (exact, _) = self.expected(offset).find(|&(_, acked)| acked == offset)?;
         // A request that was lost before this one, but sent together with it, is answered first. It was sent earlier when
         // the server had received it before it wrote what the client has acknowledged here.
-        let received = received();
-        let proved = self
-            .queue
-            .range(front..=exact)
-            .filter(|pending| pending.after_loss)
-            .all(|pending| pending.begins <= received);
-        if !proved {
+        let lost_before = self.queue[exact].begins_after_loss;
+        let is_between = |&begins: &u64| begins >= first.begins;
+        if lost_before
+            .filter(is_between)
+            .is_some_and(|begins| begins > received())
+        {
             return None;
         }
         self.uncertain = false;
@@ -344,6 +354,12 @@ impl Pairing {
         })
     }
 
+    /// How far the server's stream was acknowledged when the last request began, if its answer decides what follows it.
+    pub(super) fn tunnel_acked(&self) -> Option<u64> {
+        let last = self.queue.back()?;
+        (last.awaits_answer() && last.method.may_tunnel()).then_some(last.acked)
+    }
+
     /// Requests may have been among bytes that were not read.
     pub(super) fn requests_may_be_lost(&mut self) {
         self.request_lost = true;
@@ -436,6 +452,10 @@ impl Pairing {
         }
     }
 }
+
+/// How many requests are looked at for the one whose answer begins at some offset. A client that waits for its answers
+/// has one of them at a time.
+const MAX_EXPECTED: usize = 64;
 
 impl Pending {
     fn awaits_answer(&self) -> bool {

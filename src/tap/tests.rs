@@ -493,6 +493,35 @@ fn an_answer_without_its_request_holds_back_none_that_follow() {
     }
 }
 
+/// A client that pipelines without end, and a capture that lacks every other answer: each of them has to be looked for among
+/// all the requests that wait, which must not mean to look at all of them.
+#[test]
+fn many_requests_that_wait_cost_no_more_than_a_few() {
+    const COUNT: u32 = 30_000;
+    let mut connections = connected();
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    let (mut seq, mut ack) = (1, 1001);
+    for _ in 0..COUNT {
+        connections.segment(&sent(seq, 1001, DATA, get));
+        seq += get.len() as u32;
+    }
+    for n in 0..COUNT {
+        if n % 2 == 1 {
+            connections.segment(&answered(ack, seq, DATA, OK));
+        }
+        ack += OK.len() as u32;
+        let time = Timestamp::from_nanos(u64::from(n) * 200_000_000);
+        connections.idle(time);
+        connections.segment(&Segment {
+            time,
+            ..sent(seq, ack, TcpFlags::ACK, b"")
+        });
+    }
+    let seen = pairs(&mut connections);
+    assert_eq!(seen.len(), COUNT as usize);
+    assert!(seen.iter().all(|(_, status)| status.is_none()));
+}
+
 #[test]
 fn a_method_may_be_called_proxy() {
     for start in [
