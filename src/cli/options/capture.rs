@@ -33,7 +33,7 @@ pub struct LiveFlags {
     interface: Vec<String>,
 
     /// How many threads capture on each interface; both directions of a connection always meet in one of them. One keeps up
-    /// with some 300,000 packets a second; more pay only where more cores are free (Linux).
+    /// with more than 300,000 small packets a second; more of them pay only where more cores are free (Linux).
     #[arg(
         long,
         value_name = "N",
