@@ -20,6 +20,18 @@ struct Row {
     goal: &'static str,
 }
 
+impl Row {
+    /// Whether the figure is worse than an earlier one by more than a tenth: larger, unless the goal asks for much.
+    fn is_worse_than(&self, earlier: f64) -> bool {
+        let figure = self.figure.median();
+        if self.goal.starts_with(['≥', '1']) {
+            figure < earlier * 0.9
+        } else {
+            figure > earlier * 1.1
+        }
+    }
+}
+
 /// Everything from here on is written by hand and kept.
 const BY_HAND: &str = "<!-- From here on by hand: the benchmark keeps it. -->";
 
@@ -75,6 +87,14 @@ impl Page {
         for row in &self.rows {
             let figure = row.figure.median();
             let (low, high) = row.figure.range();
+            let mut last = last(&before, row.what).unwrap_or("–").to_owned();
+            if last.parse().is_ok_and(|last| row.is_worse_than(last)) {
+                println!(
+                    "worse than last time: {}: {last}, now {figure:.2}",
+                    row.what
+                );
+                last += ": now worse";
+            }
             let _ = writeln!(
                 page,
                 "| {} | {} | {} | {} | {} to {} | {} | {} |",
@@ -85,7 +105,7 @@ impl Page {
                 figure_of(low),
                 figure_of(high),
                 row.goal,
-                last(&before, row.what).unwrap_or("–")
+                last
             );
         }
         page.push('\n');
@@ -105,8 +125,11 @@ fn last<'a>(page: &'a str, what: &str) -> Option<&'a str> {
     let row = page
         .lines()
         .find(|line| line.starts_with(&format!("| {what} |")))?;
-    row.split('|').nth(4).map(str::trim)
+    row.split('|').nth(FIGURE).map(str::trim)
 }
+
+/// Which column of the table the figure is in; the one before the first is empty.
+const FIGURE: usize = 4;
 
 fn figure_of(figure: f64) -> String {
     if figure >= 100.0 {
