@@ -493,6 +493,7 @@ impl Reason {
                 | NoVersion2
                 | RecordFiltered
                 | RecordSampledOut
+                | RecordingFull
                 | SampledOut
                 | RateLimited
                 | BandwidthLimited

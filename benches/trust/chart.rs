@@ -106,5 +106,5 @@ fn step_of(most: f64) -> f64 {
 const WIDTH: f64 = 900.0;
 const PANEL: f64 = 190.0;
 const LEFT: f64 = 60.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 36.0;
 const COLOURS: [&str; 3] = ["#0b6bcb", "#c2410c", "#15803d"];

@@ -412,7 +412,7 @@ fn page(facts: &Facts<'_>, seen: &Seen) -> (String, Vec<String>) {
         text,
         "\nOf {} files that were written, {} are left, with {} requests in {} bytes; every one is readable to its end: {readable}. \
          The accounts that both programs print add up: {accounts}. Replays: {answered} answered, {failures} failed, {skipped} skipped, \
-         all of the latter two while the target was away.\n\n![memory, open files and counters over the run](images/soak.svg)\n",
+         the latter two while the target was away, and right behind packets that were lost.\n\n![memory, open files and counters over the run](images/soak.svg)\n",
         left.last, left.files, left.requests, left.bytes
     );
     (text, failed)
