@@ -129,11 +129,22 @@ impl Pairing {
         let method = Method::of(&request.head);
         self.tentative += usize::from(tentative);
         self.tunnels += usize::from(method.may_tunnel());
-        let (begins, acked) = (request.first.offset, request.first.mark.peer);
+        let expects_continue = request.head.fields().has_token("expect", "100-continue");
+        let (id, first) = (request.id, request.first);
+        self.enter(id, first, method, expects_continue);
+        if let Some(pending) = self.queue.back_mut() {
+            pending.tentative = tentative;
+            pending.progress = Progress::Reading(Box::new(request));
+        }
+    }
+
+    /// Puts a request at the end of the queue, as one that was handed out and is believed.
+    fn enter(&mut self, id: ExchangeId, first: Start, method: Method, expects_continue: bool) {
+        let (begins, acked) = (first.offset, first.mark.peer);
         let after_loss = std::mem::take(&mut self.request_lost);
         let before = self.queue.back();
         self.queue.push_back(Pending {
-            id: request.id,
+            id,
             begins,
             acked,
             acked_so_far: before.map_or(acked, |before| before.acked_so_far.max(acked)),
@@ -142,11 +153,11 @@ impl Pairing {
                 false => before.and_then(|before| before.begins_after_loss),
             },
             method,
-            expects_continue: request.head.fields().has_token("expect", "100-continue"),
+            expects_continue,
             after_loss,
             damaged: std::mem::take(&mut self.damaged),
-            tentative,
-            progress: Progress::Reading(Box::new(request)),
+            tentative: false,
+            progress: Progress::Done,
             answer: Answer::Awaited,
         });
     }
@@ -160,18 +171,8 @@ impl Pairing {
         sink: &mut Sink<'_>,
     ) {
         debug_assert!(!method.may_tunnel());
-        self.queue.push_back(Pending {
-            id: request.id,
-            begins: first.offset,
-            acked: first.mark.peer,
-            method,
-            expects_continue: request.head.fields().has_token("expect", "100-continue"),
-            after_loss: std::mem::take(&mut self.request_lost),
-            damaged: std::mem::take(&mut self.damaged),
-            tentative: false,
-            progress: Progress::Done,
-            answer: Answer::Awaited,
-        });
+        let expects_continue = request.head.fields().has_token("expect", "100-continue");
+        self.enter(request.id, first, method, expects_continue);
         hand_out(Arc::new(request), sink);
         self.flush(sink);
     }
