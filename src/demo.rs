@@ -4,7 +4,13 @@
 //! `shadowtap mirror` runs it captures that live and sends it to version 2. Nothing in it is simulated, and every
 //! number that is printed was measured.
 
+/// `println!` that fails instead of panicking when nobody reads any more.
+macro_rules! say {
+    ($($what:tt)*) => { writeln!(io::stdout(), $($what)*)? };
+}
+
 pub mod cart;
+mod checkout;
 mod namespace;
 pub mod sample;
 mod traffic;
@@ -38,18 +44,27 @@ use crate::restraint::Limits;
 use crate::sandbox::{Sandbox, SandboxMode};
 use crate::tap::{TapConfig, Watch, WatchedEnd};
 
-/// `println!` that fails instead of panicking when nobody reads any more.
-macro_rules! say {
-    ($($what:tt)*) => { writeln!(io::stdout(), $($what)*)? };
-}
-
 /// Runs `shadowtap demo`. Must be called before any other thread runs: it may have to enter a namespace.
 ///
 /// # Errors
 /// When this machine does not let it capture, or something that it started fails.
 pub fn run(job: Job) -> anyhow::Result<()> {
     let place = find_a_place()?;
-    crate::app::runtime()?.block_on(demonstrate(job, place))
+    apart(|| demonstrate(job, place))?;
+    let orders = (job.round / 5).clamp(50, MOST_ORDERS);
+    apart(|| checkout::show(orders, job.equal))
+}
+
+/// Runs a part of the demonstration on a thread of its own: a mirror gives up the right to capture for the thread that
+/// starts it.
+fn apart<F: Future<Output = anyhow::Result<()>>>(
+    part: impl FnOnce() -> F + Send,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let part = scope.spawn(|| crate::app::runtime()?.block_on(part()));
+        part.join()
+            .unwrap_or_else(|_| bail!("a part of the demonstration panicked"))
+    })
 }
 
 /// Where the demonstration may capture.
@@ -109,40 +124,11 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
             Place::OwnNamespace => "in a user and network namespace of its own, without root",
         }
     );
-    let ends = vec![WatchedEnd {
-        address: Some(first.ip()),
-        port: first.port(),
-    }];
     let names = [second, control].map(|address| format!("http://{address}"));
-    let targets = names
-        .iter()
-        .map(|name| Ok(ReplayConfig::live(name.parse::<Target>()?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mirror_job = mirror::Job {
-        live: live_config(ends.clone()),
-        tap: TapConfig {
-            watch: Watch {
-                ends,
-                ..Watch::default()
-            },
-            ..TapConfig::default()
-        },
-        traffic: crate::traffic::Traffic::default(),
-        middleware: None,
-        egress: None,
-        targets,
-        compare: Some(CompareJob {
-            settings: Settings {
-                // Load, capture, mirror and three servers share this machine: a stall of milliseconds is nobody's fault.
-                margin: LatencyMargin::default().with_floor(SLOW / 3),
-                ..Settings::default()
-            },
-            has_control: true,
-        }),
-        limits: Limits::default(),
-        grace: GRACE,
-        admin: None,
-    };
+    let mut mirror_job = mirror_of(first, &names)?;
+    if let Some(compare) = &mut mirror_job.compare {
+        compare.has_control = true;
+    }
     let (metrics, _registry) = Metrics::new(&names);
     // Versions, load and mirror are one process here.
     let sandbox = Sandbox::new(SandboxMode::Off);
@@ -179,6 +165,43 @@ async fn demonstrate(job: Job, place: Place) -> anyhow::Result<()> {
         .await
         .context("stopping the mirror")?;
     conclude(u64::from(sent.requests), job.equal, finished)
+}
+
+/// A mirror of what comes to `first`, on the loopback interface.
+fn mirror_of(first: SocketAddr, targets: &[String]) -> anyhow::Result<mirror::Job> {
+    let ends = vec![WatchedEnd {
+        address: Some(first.ip()),
+        port: first.port(),
+    }];
+    let targets = targets
+        .iter()
+        .map(|name| Ok(ReplayConfig::live(name.parse::<Target>()?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(mirror::Job {
+        live: live_config(ends.clone()),
+        tap: TapConfig {
+            watch: Watch {
+                ends,
+                ..Watch::default()
+            },
+            ..TapConfig::default()
+        },
+        traffic: crate::traffic::Traffic::default(),
+        middleware: None,
+        egress: None,
+        targets,
+        compare: Some(CompareJob {
+            settings: Settings {
+                // Load, capture, mirror and three servers share this machine: a stall of milliseconds is nobody's fault.
+                margin: LatencyMargin::default().with_floor(SLOW / 3),
+                ..Settings::default()
+            },
+            has_control: false,
+        }),
+        limits: Limits::default(),
+        grace: GRACE,
+        admin: None,
+    })
 }
 
 /// Prints what came of it.
@@ -315,6 +338,9 @@ const LOOPBACK: &str = if cfg!(target_os = "linux") {
 
 /// How long version 2's slow endpoint sleeps.
 const SLOW: Duration = Duration::from_millis(40);
+
+/// The most orders that are bought at the cart.
+const MOST_ORDERS: u32 = 400;
 
 /// How long the mirror may take to finish; it takes far less unless the machine is very busy.
 const GRACE: Duration = Duration::from_secs(10);

@@ -345,7 +345,14 @@ fn the_demonstration_loses_nothing_and_rejects_what_is_wrong_and_what_is_slow() 
     };
     assert!(shown.contains("nothing lost"), "{shown}");
     assert!(shown.contains("body.total_cents (value)"), "{shown}");
-    let verdict = shown.lines().last().unwrap_or_default();
+    for part in [
+        "200 charges for 200 orders, by its own books",
+        "200 that version 1 made too, 0 missing, 200 extra, 0 changed",
+        "The verdict on the cart: reject",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    let verdict = verdict_in(&shown);
     assert!(
         matches!(
             verdict,
@@ -359,9 +366,16 @@ fn the_demonstration_loses_nothing_and_rejects_what_is_wrong_and_what_is_slow() 
 #[test]
 fn the_demonstration_promotes_an_equal_version() {
     if let Some(shown) = demonstrate(&["--equal"]) {
-        let verdict = shown.lines().last().unwrap_or_default();
-        assert_eq!(verdict, "The verdict is promote.", "{shown}");
+        assert_eq!(verdict_in(&shown), "The verdict is promote.", "{shown}");
+        assert!(shown.contains("0 missing, 0 extra, 0 changed"), "{shown}");
     }
+}
+
+fn verdict_in(shown: &str) -> &str {
+    let mut lines = shown.lines();
+    lines
+        .find(|line| line.starts_with("The verdict is "))
+        .unwrap_or_default()
 }
 
 /// What the demonstration prints; `None` where this machine does not let it capture.
