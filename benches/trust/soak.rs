@@ -307,14 +307,15 @@ fn page(facts: &Facts<'_>, seen: &Seen) -> (String, Vec<String>) {
         machine()
     );
     text += "| | first | last | flat |\n|---|---:|---:|---|\n";
-    let rows: [(&str, &dyn Fn(&Sample) -> f64, f64); 4] = [
-        ("memory of `mirror`, MiB", &|it| it.memory[0], 4.0),
-        ("memory of `record`, MiB", &|it| it.memory[1], 4.0),
-        ("open files of `mirror`", &|it| it.descriptors[0], 8.0),
-        ("open files of `record`", &|it| it.descriptors[1], 8.0),
+    type Figure = fn(&Sample) -> f64;
+    let rows: [(&str, Figure, f64); 4] = [
+        ("memory of `mirror`, MiB", |it| it.memory[0], 4.0),
+        ("memory of `record`, MiB", |it| it.memory[1], 4.0),
+        ("open files of `mirror`", |it| it.descriptors[0], 8.0),
+        ("open files of `record`", |it| it.descriptors[1], 8.0),
     ];
     for (name, of, slack) in rows {
-        let (first, last) = (mean(true, of), mean(false, of));
+        let (first, last) = (mean(true, &of), mean(false, &of));
         let flat = must(
             last <= first * 1.05 + slack,
             &format!("{name}: {first:.1}, then {last:.1}"),
