@@ -65,6 +65,14 @@ fn large_records_that_nobody_takes_stay_within_the_limit() {
         &["--output-http", &url[..], "--output-http-timeout", "1h"][..],
         &["--output-tcp", "127.0.0.1:1"],
         &["--output-tcp", &address, "--output-tcp-workers", "3"],
+        &[
+            "--output-http",
+            &url,
+            "--output-http-timeout",
+            "1h",
+            "--middleware",
+            "cat",
+        ],
     ] {
         let peak = peak(&[&input, output].concat());
         println!("{output:?}: {} MiB", peak >> 10);
