@@ -18,6 +18,12 @@ pub trait PacketSource {
     /// # Errors
     /// What went wrong, for a person to read. Packets handed over before it stay good; none follows.
     fn next_packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError>;
+
+    /// A packet that will be handed over soon, where that is known without waiting; each is shown once at most, and in order. Whoever
+    /// takes packets may look at what they will need meanwhile.
+    fn upcoming(&mut self) -> Option<Packet<'_>> {
+        None
+    }
 }
 
 /// Why packets cannot be read, or no more of them.

@@ -8,6 +8,7 @@ mod connections;
 mod dialogue;
 mod lane;
 mod pairing;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use crate::http1::MessageLimits;
 use crate::restraint::Share;
 use crate::tcp::StreamLimits;
 use crate::time::Timestamp;
-use crate::wire::{Decoder, DecoderConfig, Packet};
+use crate::wire::{self, Decoder, DecoderConfig, Packet};
 use connections::Connections;
 
 /// What a [`Tap`] looks at, and how much it may hold.
@@ -196,6 +197,17 @@ impl Tap {
     /// The next thing found.
     pub fn poll(&mut self) -> Option<Event> {
         self.connections.events.pop_front()
+    }
+
+    /// Gets ready for a packet that will be taken soon; changes nothing that anybody sees. Where there are many connections, the one that
+    /// it belongs to is not in a cache, and can be fetched while other packets are worked on.
+    #[inline]
+    pub fn expect(&self, packet: &Packet<'_>) {
+        if self.connections.are_many()
+            && let Some(ends) = wire::plain_ends(packet)
+        {
+            self.connections.fetch(ends);
+        }
     }
 
     /// Takes one packet.

@@ -31,6 +31,7 @@ mod view;
 use std::net::SocketAddr;
 
 pub use self::decode::{Decoder, DecoderConfig};
+pub(crate) use self::plain::ends as plain_ends;
 use self::view::View;
 use crate::time::Timestamp;
 

@@ -72,7 +72,14 @@ pub(crate) fn subject(file: &Path, skip: u64) -> Pass {
     };
     let mut all = 0;
     let mut start = thread_cpu();
-    while let Some(packet) = source.next_packet().expect("no damage") {
+    loop {
+        // As `app::input` does.
+        while let Some(packet) = source.upcoming() {
+            tap.expect(&packet);
+        }
+        let Some(packet) = source.next_packet().expect("no damage") else {
+            break;
+        };
         all += 1;
         if all == skip {
             start = thread_cpu();

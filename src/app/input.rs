@@ -195,6 +195,9 @@ impl Packets {
             if self.next.is_some() || !self.reading {
                 return Ok(());
             }
+            while let Some(packet) = self.source.upcoming() {
+                self.tap.expect(&packet);
+            }
             match self.source.next_packet() {
                 Ok(Some(packet)) => self.tap.packet(&packet),
                 ended => {

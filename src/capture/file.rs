@@ -26,6 +26,8 @@ pub struct FileSource {
     format: Format,
     /// How many packets were handed over.
     packets: u64,
+    /// How far what was shown as upcoming reaches, in packets and in buffered bytes.
+    shown: (usize, usize),
     /// Whether the end or an error was reached.
     ended: bool,
     /// How many bytes were read from the file itself.
@@ -134,6 +136,7 @@ impl FileSource {
             input,
             format,
             packets: 0,
+            shown: (0, 0),
             ended: false,
             consumed,
             size,
@@ -199,6 +202,11 @@ impl PacketSource for FileSource {
         match next {
             Ok(Some(record)) => {
                 self.packets += 1;
+                let (packets, bytes) = self.shown;
+                self.shown = match packets {
+                    0 => (0, 0),
+                    _ => (packets - 1, bytes.saturating_sub(record.record_len)),
+                };
                 Ok(Some(Packet {
                     time: record.time,
                     link: record.link,
@@ -216,7 +224,29 @@ impl PacketSource for FileSource {
             }
         }
     }
+
+    fn upcoming(&mut self) -> Option<Packet<'_>> {
+        let (packets, bytes) = self.shown;
+        let Format::Pcap(pcap) = &self.format else {
+            return None;
+        };
+        if packets >= AHEAD {
+            return None;
+        }
+        let rest = self.input.buffered().get(bytes..)?;
+        let record = pcap.buffered(rest)?;
+        self.shown = (packets + 1, bytes + record.record_len);
+        Some(Packet {
+            time: record.time,
+            link: record.link,
+            wire_len: record.wire_len,
+            data: &rest[record.at..record.at + record.len],
+        })
+    }
 }
+
+/// How many packets are shown before they are handed over: as many as are worked on while the memory answers.
+const AHEAD: usize = 4;
 
 impl std::fmt::Debug for FileSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -92,6 +92,13 @@ impl<S: PacketSource> PacketSource for Merged<S> {
             None => self.failed.take().map_or(Ok(None), Err),
         }
     }
+
+    fn upcoming(&mut self) -> Option<Packet<'_>> {
+        match &mut self.sources[..] {
+            [only] => only.source.upcoming(),
+            _ => None,
+        }
+    }
 }
 
 impl<S: PacketSource> Waiting<S> {

@@ -28,20 +28,19 @@ use crate::wire::{Path, Segment, TcpFlags};
 /// One connection: two streams and the dialogue that they carry. Directions are numbered: 0 flows from `ends[0]`.
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    ends: [SocketAddr; 2],
     /// VLANs and tunnels that its segments came through; usually one.
     paths: SmallVec<[Path; 2]>,
     streams: [Stream; 2],
     sides: [SideState; 2],
     dialogue: Dialogue,
     /// Payload of a SYN, until it is known whether the server took it.
-    syn_payload: Option<(usize, u32, Bytes, Mark)>,
+    syn_payload: Option<Box<(usize, u32, Bytes, Mark)>>,
     /// The end that sent the first SYN.
     initiator: Option<usize>,
     /// Whether the 4-tuple was unknown when this life of it began.
     alone: bool,
     /// A reset was seen that the receiver may not have taken.
-    suspended: Option<Suspended>,
+    suspended: Option<Box<Suspended>>,
     /// For each sender, a segment whose acknowledgement is not believed yet.
     claims: [Option<Box<Claim>>; 2],
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
@@ -102,7 +101,6 @@ impl Connection {
     ) -> Self {
         Self {
             id,
-            ends,
             paths: SmallVec::from_slice(&[path]),
             streams: [Stream::new(limits.stream), Stream::new(limits.stream)],
             sides: Default::default(),
@@ -121,8 +119,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn ends(&self) -> [SocketAddr; 2] {
-        self.ends
+    pub(super) fn ends(&self) -> &[SocketAddr; 2] {
+        self.dialogue.ends()
     }
 
     /// Whether its segments are known to come through `path`.
@@ -349,7 +347,8 @@ impl Connection {
     ) -> Option<Timer> {
         count_unread(segment, Reason::NotHttp, sink);
         for stream in &mut self.streams {
-            if stream.memory() > 0 {
+            // Of one that carried something, so that the first FIN ends the connection.
+            if !stream.is_untouched() && !stream.has_ended() {
                 stream.finish();
             }
         }
@@ -406,12 +405,13 @@ impl Connection {
         sink: &mut Sink<'_>,
     ) -> u64 {
         let opposite = 1 - direction;
-        if let Some((sender, seq, payload, _)) = &self.syn_payload
+        if let Some((sender, seq, payload, _)) = self.syn_payload.as_deref()
             && *sender == opposite
         {
             let taken = segment.ack.wrapping_sub(*seq) as usize;
             if taken > 0 && taken <= payload.len() {
-                if let Some((_, seq, payload, mark)) = self.syn_payload.take() {
+                if let Some(syn) = self.syn_payload.take() {
+                    let (_, seq, payload, mark) = *syn;
                     self.place_bytes(opposite, seq, &payload[..taken], 0, mark, sink);
                     self.read(opposite, sink);
                 }
@@ -436,12 +436,13 @@ impl Connection {
             sink.account.count(Counter::SegmentsControl);
             return;
         }
-        if let Some((sender, seq, ..)) = &self.syn_payload
+        if let Some((sender, seq, ..)) = self.syn_payload.as_deref()
             && *sender == direction
         {
             // Sent again, or continued: the second shows that the server took it.
             let continues = segment.seq != *seq;
-            if continues && let Some((_, seq, payload, mark)) = self.syn_payload.take() {
+            if continues && let Some(syn) = self.syn_payload.take() {
+                let (_, seq, payload, mark) = *syn;
                 self.place_bytes(direction, seq, &payload, 0, mark, sink);
                 self.read(direction, sink);
             } else {

@@ -1,13 +1,13 @@
 //! Every connection that is known, and which one a segment belongs to.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::connection::{Connection, STALL, Timer};
+use super::table::Table;
 use super::{Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
@@ -26,37 +26,13 @@ pub(super) struct Connections {
     pub(super) events: VecDeque<Event>,
     next_exchange: u64,
     next_connection: u64,
-    /// Lives of each 4-tuple, oldest first, as places in `places`.
-    table: HashMap<FlowKey, SmallVec<[u32; 2]>, ahash::RandomState>,
-    places: Vec<Option<Box<Connection>>>,
-    vacant: Vec<u32>,
+    table: Table,
     /// Connections that wait at a hole, by when to look again; one queue for each length of wait, so each is sorted.
     proof_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
     stall_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
     now: Timestamp,
     swept: Timestamp,
     pub(super) memory: usize,
-}
-
-/// Both ends of a connection, in their order as values, so that both directions have the same key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FlowKey([SocketAddr; 2]);
-
-impl Hash for FlowKey {
-    /// In as few words as there are, because every segment pays for it.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for end in &self.0 {
-            match end {
-                SocketAddr::V4(end) => {
-                    state.write_u64(u64::from(u32::from(*end.ip())) << 16 | u64::from(end.port()));
-                }
-                SocketAddr::V6(end) => {
-                    state.write_u128(u128::from(*end.ip()));
-                    state.write_u16(end.port());
-                }
-            }
-        }
-    }
 }
 
 /// Where a segment goes.
@@ -79,6 +55,9 @@ const NEAR: u64 = 1 << 20;
 /// Bytes above which a connection holds data, rather than only the knowledge of where it stands.
 const HOLDS_DATA: usize = 8 << 10;
 
+/// Connections above which it pays to ask the memory for the one that is needed next.
+const MANY: usize = 256;
+
 /// How long a closed or half-open connection is remembered, so that stragglers find it.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -95,9 +74,7 @@ impl Connections {
             events: VecDeque::new(),
             next_exchange: 0,
             next_connection: 0,
-            table: HashMap::default(),
-            places: Vec::new(),
-            vacant: Vec::new(),
+            table: Table::new(),
             proof_timers: VecDeque::new(),
             stall_timers: VecDeque::new(),
             now: Timestamp::ZERO,
@@ -135,12 +112,10 @@ impl Connections {
 
     /// Ends every connection, in the order in which they began.
     pub(super) fn finish(&mut self) {
-        let mut open: Vec<u32> = (0u32..)
-            .zip(&self.places)
-            .filter_map(|(index, connection)| connection.as_ref().map(|_| index))
-            .collect();
-        open.sort_by_key(|&index| self.places[index as usize].as_ref().map(|c| c.id));
-        for index in open {
+        let open = self.table.iter();
+        let mut open: Vec<(ConnectionId, u32)> = open.map(|(index, it)| (it.id, index)).collect();
+        open.sort_unstable();
+        for (_, index) in open {
             self.remove(index, Ending::CaptureEnded);
         }
         self.proof_timers.clear();
@@ -152,16 +127,16 @@ impl Connections {
         let shrinks = share < self.share;
         self.share = share;
         if shrinks {
-            let key = self.table.hasher().clone();
+            let keys = self.table.keys();
             self.remove_where(Ending::OverLimit, |connection| {
-                !share.takes(key.hash_one(FlowKey(connection.ends())))
+                !share.takes(keys.hash(connection.ends()))
             });
         }
     }
 
     /// Whether a segment between these ends is of a connection that is left out; that is counted.
     fn is_left_out(&mut self, ends: [SocketAddr; 2], segment: &Segment<'_>) -> bool {
-        let hash = self.table.hasher().hash_one(FlowKey(ends));
+        let hash = self.table.keys().hash(&ends);
         if self.share.takes(hash) || !self.watch.covers(ends) {
             return false;
         }
@@ -173,13 +148,21 @@ impl Connections {
         true
     }
 
+    /// Whether there are more connections than a cache holds.
+    #[inline]
+    pub(super) fn are_many(&self) -> bool {
+        self.table.len() > MANY
+    }
+
+    /// Asks the memory for the connection with these ends.
+    pub(super) fn fetch(&self, (source, destination): (SocketAddr, SocketAddr)) {
+        let (_, ends) = in_order(source, destination);
+        self.table.fetch(&ends);
+    }
+
     /// Takes one segment, and counts it.
     pub(super) fn segment(&mut self, segment: &Segment<'_>) {
-        let direction = usize::from(segment.source > segment.destination);
-        let ends = match direction {
-            0 => [segment.source, segment.destination],
-            _ => [segment.destination, segment.source],
-        };
+        let (direction, ends) = in_order(segment.source, segment.destination);
         if !self.share.is_all() && self.is_left_out(ends, segment) {
             return;
         }
@@ -199,7 +182,7 @@ impl Connections {
                 return;
             }
         };
-        let Some(connection) = &mut self.places[index as usize] else {
+        let Some(connection) = self.table.get_mut(index) else {
             return;
         };
         let mut sink = Sink {
@@ -216,7 +199,7 @@ impl Connections {
         let newly_confirmed = connection.confirmed && !was_confirmed;
         self.memory = (self.memory + after).saturating_sub(before);
         if newly_confirmed {
-            self.retire_older(FlowKey(ends), index);
+            self.retire_older(&ends, index);
         }
         if let Some(timer) = timer {
             self.set_timer(timer, index, id);
@@ -228,17 +211,16 @@ impl Connections {
 
     /// The place of the connection that a segment belongs to, made when it begins one.
     fn route(&mut self, direction: usize, ends: [SocketAddr; 2], segment: &Segment<'_>) -> Route {
-        let key = FlowKey(ends);
         let is_syn = segment.flags.has(TcpFlags::SYN);
-        let lives = self.table.get(&key).map_or(&[][..], |lives| &lives[..]);
-        let life = |index: u32| self.places[index as usize].as_deref();
-        if let [only] = lives
+        let lives = self.table.lives(&ends);
+        let life = |index: u32| self.table.get(index);
+        if let [only] = lives[..]
             && !is_syn
-            && let Some(connection) = life(*only)
+            && let Some(connection) = life(only)
             && connection.uses(segment.path)
             && !connection.closed
         {
-            return Route::To(*only);
+            return Route::To(only);
         }
         if lives.is_empty() && !self.watch.covers(ends) {
             return Route::NotWatched;
@@ -295,7 +277,7 @@ impl Connections {
             }
         };
         if let Some(index) = found {
-            if let Some(connection) = &mut self.places[index as usize] {
+            if let Some(connection) = self.table.get_mut(index) {
                 connection.also_uses(segment.path);
             }
             return Route::To(index);
@@ -308,49 +290,35 @@ impl Connections {
             return Route::Nowhere;
         }
         let client = self.watch.client(ends);
-        Route::To(self.open(key, client, segment))
+        Route::To(self.open(ends, client, segment))
     }
 
-    fn open(&mut self, key: FlowKey, client: Option<usize>, segment: &Segment<'_>) -> u32 {
-        if self.places.len() - self.vacant.len() >= self.limits.connections {
+    fn open(&mut self, ends: [SocketAddr; 2], client: Option<usize>, segment: &Segment<'_>) -> u32 {
+        if self.table.len() >= self.limits.connections {
             self.evict_idlest();
         }
-        let lives = self.table.entry(key).or_default();
-        let crowded = (lives.len() >= MAX_LIVES).then(|| lives[0]);
-        if let Some(oldest) = crowded {
-            self.remove(oldest, Ending::Replaced);
+        let mut lives = self.table.lives(&ends);
+        if lives.len() >= MAX_LIVES {
+            self.remove(lives.remove(0), Ending::Replaced);
         }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         self.account.count(Counter::Connections);
-        let alone = self.table.get(&key).is_none_or(|lives| lives.is_empty());
-        let mut connection = Connection::new(id, key.0, segment.path, client, alone, &self.limits);
+        let alone = lives.is_empty();
+        let mut connection = Connection::new(id, ends, segment.path, client, alone, &self.limits);
         connection.last_seen = self.now;
         connection.counted = connection.memory();
         self.memory += connection.counted;
-        let index = match self.vacant.pop() {
-            Some(index) => {
-                self.places[index as usize] = Some(Box::new(connection));
-                index
-            }
-            None => {
-                self.places.push(Some(Box::new(connection)));
-                (self.places.len() - 1) as u32
-            }
-        };
-        self.table.entry(key).or_default().push(index);
-        index
+        self.table.insert(Box::new(connection))
     }
 
     /// A new life of a 4-tuple has proved real: the older ones through the same path are over.
-    fn retire_older(&mut self, key: FlowKey, index: u32) {
-        let Some(lives) = self.table.get(&key) else {
-            return;
-        };
+    fn retire_older(&mut self, ends: &[SocketAddr; 2], index: u32) {
+        let lives = self.table.lives(ends);
         if lives.len() < 2 {
             return;
         }
-        let Some(newest) = self.places[index as usize].as_ref() else {
+        let Some(newest) = self.table.get(index) else {
             return;
         };
         let older: SmallVec<[u32; MAX_LIVES]> = lives
@@ -358,7 +326,7 @@ impl Connections {
             .copied()
             .take_while(|&life| life != index)
             .filter(|&life| {
-                let older = self.places[life as usize].as_ref();
+                let older = self.table.get(life);
                 older.is_some_and(|older| newest.shares_path(older))
             })
             .collect();
@@ -383,7 +351,7 @@ impl Connections {
     }
 
     fn expire(&mut self, index: u32, id: ConnectionId) {
-        let Some(Some(connection)) = self.places.get_mut(index as usize) else {
+        let Some(connection) = self.table.get_mut(index) else {
             return;
         };
         if connection.id != id {
@@ -401,7 +369,7 @@ impl Connections {
     }
 
     fn remove(&mut self, index: u32, ending: Ending) {
-        let Some(mut connection) = self.places[index as usize].take() else {
+        let Some(mut connection) = self.table.remove(index) else {
             return;
         };
         self.memory = self.memory.saturating_sub(connection.counted);
@@ -411,14 +379,6 @@ impl Connections {
             next_exchange: &mut self.next_exchange,
         };
         connection.close(ending, &mut sink);
-        let key = FlowKey(connection.ends());
-        if let Some(lives) = self.table.get_mut(&key) {
-            lives.retain(|life| *life != index);
-            if lives.is_empty() {
-                self.table.remove(&key);
-            }
-        }
-        self.vacant.push(index);
     }
 
     fn sweep(&mut self) {
@@ -433,10 +393,9 @@ impl Connections {
     /// Makes room by an eighth, so that the search is paid rarely.
     fn evict_idlest(&mut self) {
         let mut seen: Vec<Timestamp> = self
-            .places
+            .table
             .iter()
-            .flatten()
-            .map(|connection| connection.last_seen)
+            .map(|(_, connection)| connection.last_seen)
             .collect();
         if seen.is_empty() {
             return;
@@ -449,13 +408,13 @@ impl Connections {
     /// Lets the idlest of the connections that hold data go until an eighth of the memory is free; then the others.
     fn shed_memory(&mut self, spare: u32) {
         let enough = self.limits.memory / 8 * 7;
-        let mut by_age: Vec<(bool, Timestamp, u32)> = (0u32..)
-            .zip(&self.places)
+        let mut by_age: Vec<(bool, Timestamp, u32)> = self
+            .table
+            .iter()
             .filter(|&(index, _)| index != spare)
-            .filter_map(|(index, connection)| {
-                let connection = connection.as_ref()?;
+            .map(|(index, connection)| {
                 let holds_little = connection.memory() < HOLDS_DATA;
-                Some((holds_little, connection.last_seen, index))
+                (holds_little, connection.last_seen, index)
             })
             .collect();
         by_age.sort_unstable();
@@ -471,16 +430,25 @@ impl Connections {
     }
 
     fn remove_where(&mut self, ending: Ending, condition: impl Fn(&Connection) -> bool) {
-        let mut gone: Vec<(ConnectionId, u32)> = (0u32..)
-            .zip(&self.places)
-            .filter_map(|(index, connection)| {
-                let connection = connection.as_ref()?;
-                condition(connection).then_some((connection.id, index))
-            })
+        let mut gone: Vec<(ConnectionId, u32)> = self
+            .table
+            .iter()
+            .filter(|(_, connection)| condition(connection))
+            .map(|(index, connection)| (connection.id, index))
             .collect();
         gone.sort_unstable();
         for (_, index) in gone {
             self.remove(index, ending);
         }
+    }
+}
+
+/// The direction of what flows from `source`, and both ends in their order as values: the same for both directions.
+#[inline]
+fn in_order(source: SocketAddr, destination: SocketAddr) -> (usize, [SocketAddr; 2]) {
+    if source > destination {
+        (1, [destination, source])
+    } else {
+        (0, [source, destination])
     }
 }

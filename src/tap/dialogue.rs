@@ -33,7 +33,7 @@ pub(super) struct Dialogue {
     lanes: [Lane; 2],
     pairing: Pairing,
     /// The answer being read.
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
     /// Statuses of interim answers that wait for their final one.
     interim: Vec<u16>,
     /// A request could be framed in two ways: so can everything behind it.
@@ -98,6 +98,11 @@ impl Dialogue {
             found: Found::Nothing,
             draining: false,
         }
+    }
+
+    /// Both ends of the connection, each at the number of the direction that flows from it.
+    pub(super) fn ends(&self) -> &[SocketAddr; 2] {
+        &self.ends
     }
 
     /// Whether nothing more is read from the connection.
@@ -293,7 +298,7 @@ impl Dialogue {
         };
         let lost = reader.is_lost();
         // Whether there is a body depends on the request.
-        let unsure = matches!(self.answer, Some(Answer::Final { id: None, .. }));
+        let unsure = matches!(self.answer.as_deref(), Some(Answer::Final { id: None, .. }));
         if !lost && !unsure && !reader.reads_until_close() {
             self.push(direction, chunk, sink);
             return;
@@ -565,7 +570,7 @@ impl Dialogue {
             if self.pairing.choose(offset, received, sink).is_some() {
                 self.interim.push(head.status());
             }
-            self.answer = Some(Answer::Interim);
+            self.answer = Some(Box::new(Answer::Interim));
             if let Some(reader) = &mut self.lanes[direction].reader {
                 reader.frame(Framing::None);
             }
@@ -607,13 +612,13 @@ impl Dialogue {
         for lane in &mut self.lanes {
             lane.foreign = false;
         }
-        self.answer = Some(Answer::Final {
+        self.answer = Some(Box::new(Answer::Final {
             id,
             head,
             first,
             doubts,
             interim,
-        });
+        }));
         length
     }
 
@@ -643,7 +648,7 @@ impl Dialogue {
             first,
             mut doubts,
             interim,
-        }) = self.answer.take()
+        }) = self.answer.take().map(|answer| *answer)
         else {
             return;
         };

@@ -1,6 +1,5 @@
 //! One direction of a dialogue: its reader, and what it was before there was one.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -49,7 +48,7 @@ pub(super) struct Lane {
     /// Where a retransmission differed from what it repeats.
     doubtful: Option<Range<u64>>,
     /// Where in this stream its sender acknowledged more of the opposite one, and how much; nobody asks for the client's.
-    receipts: VecDeque<(u64, u64)>,
+    receipts: Receipts,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
     pub(super) midstream: bool,
     /// An answer was found by its looks alone, behind bytes that were not read.
@@ -64,6 +63,40 @@ pub(super) struct Lane {
     paused_bytes: usize,
     /// How long the probe has to be before it is worth another look.
     look_again: usize,
+}
+
+/// Where in a stream its sender acknowledged more of the opposite one: the latest times, in the connection itself and not on the
+/// heap, because each answer notes one.
+///
+/// Invariant: the `n`th that was noted is at `n % MAX_RECEIPTS`; along them, acknowledgements rise and positions do not fall.
+#[derive(Default)]
+struct Receipts {
+    /// Position in the stream, and how much of the opposite one was acknowledged with it.
+    latest: [(u64, u64); MAX_RECEIPTS],
+    noted: usize,
+}
+
+impl Receipts {
+    /// Notes what was acknowledged at a position; less than before is nothing new.
+    fn note(&mut self, position: u64, acknowledged: u64) {
+        let known = self.back_from_newest().next();
+        if known.is_none_or(|(_, known)| acknowledged > known) {
+            self.latest[self.noted % MAX_RECEIPTS] = (position, acknowledged);
+            self.noted += 1;
+        }
+    }
+
+    /// What was acknowledged last before a position.
+    fn before(&self, position: u64) -> u64 {
+        self.back_from_newest()
+            .find(|&(at, _)| at < position)
+            .map_or(0, |(_, acknowledged)| acknowledged)
+    }
+
+    fn back_from_newest(&self) -> impl Iterator<Item = (u64, u64)> {
+        let kept = self.noted.saturating_sub(MAX_RECEIPTS)..self.noted;
+        kept.rev().map(|n| self.latest[n % MAX_RECEIPTS])
+    }
 }
 
 /// What the first bytes of a direction turned out to be.
@@ -192,24 +225,12 @@ impl Lane {
 
     /// Notes what the sender had received when it sent a chunk.
     pub(super) fn note_receipt(&mut self, chunk: Chunk<'_>) {
-        let known = self
-            .receipts
-            .back()
-            .is_some_and(|&(_, peer)| chunk.mark.peer <= peer);
-        if !known {
-            if self.receipts.len() == MAX_RECEIPTS {
-                self.receipts.pop_front();
-            }
-            self.receipts.push_back((chunk.offset, chunk.mark.peer));
-        }
+        self.receipts.note(chunk.offset, chunk.mark.peer);
     }
 
     /// How much of the opposite stream the sender had acknowledged with the bytes before `offset`.
     pub(super) fn received_before(&self, offset: u64) -> u64 {
-        let before = self.receipts.partition_point(|&(at, _)| at < offset);
-        before
-            .checked_sub(1)
-            .map_or(0, |last| self.receipts[last].1)
+        self.receipts.before(offset)
     }
 
     /// Takes the bytes that were probed, as the chunk they were.

@@ -142,6 +142,10 @@ impl Pairing {
     fn enter(&mut self, id: ExchangeId, first: Start, method: Method, expects_continue: bool) {
         let (begins, acked) = (first.offset, first.mark.peer);
         let after_loss = std::mem::take(&mut self.request_lost);
+        // Most clients wait for each answer: room for one request is enough, where there are many connections.
+        if self.queue.capacity() == 0 {
+            self.queue.reserve_exact(1);
+        }
         let before = self.queue.back();
         self.queue.push_back(Pending {
             id,

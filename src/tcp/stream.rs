@@ -152,9 +152,6 @@ const BOOKKEEPING: usize = 160;
 /// How many delivered bytes are kept to compare with: a full segment and some.
 const TAIL: usize = 2048;
 
-/// Room that a stream keeps for them between messages.
-const SMALL_TAIL: usize = 256;
-
 impl Stream {
     /// The offset of the first byte expected when a stream is anchored.
     pub const ORIGIN: u64 = 1 << 40;
@@ -427,6 +424,10 @@ impl Stream {
     fn deliver(&mut self, bytes: &[u8]) {
         self.advance(bytes.len() as u64);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        if self.tail.is_empty() {
+            self.tail = bytes.to_vec();
+            return;
+        }
         let surplus = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
         self.tail.drain(..surplus);
         self.tail.extend_from_slice(bytes);
@@ -437,10 +438,10 @@ impl Stream {
         self.forget_tail();
     }
 
-    /// Keeps room for a small message, not for a full segment: there may be many connections.
+    /// Keeps no room either. There may be many connections, and what the allocator hands out next is in the cache, which the room
+    /// of a connection that was idle is not.
     fn forget_tail(&mut self) {
-        self.tail.clear();
-        if self.tail.capacity() > SMALL_TAIL {
+        if self.tail.capacity() > 0 {
             self.tail = Vec::new();
         }
     }

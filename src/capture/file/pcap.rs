@@ -73,7 +73,7 @@ impl Pcap {
 
     /// The next record, if it is one as most are and all of it is in the buffer.
     #[inline]
-    fn buffered(&self, bytes: &[u8]) -> Option<Record> {
+    pub(super) fn buffered(&self, bytes: &[u8]) -> Option<Record> {
         if self.lengths != Lengths::CapturedFirst || self.header_len != USUAL_HEADER_LEN {
             return None;
         }

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::io::{self, Cursor, Read, Write};
 
 use flate2::Compression;
@@ -18,17 +19,30 @@ fn read_from(reader: Box<dyn Read + Send>) -> (Vec<Seen>, Option<String>) {
         Ok(source) => source,
         Err(error) => return (Vec::new(), Some(error.to_string())),
     };
+    let as_seen = |packet: Packet<'_>| {
+        let (time, link) = (packet.time.as_nanos(), packet.link.0);
+        (time, link, packet.wire_len, packet.data.to_vec())
+    };
     let mut seen = Vec::new();
+    // What was shown as upcoming is what comes.
+    let mut shown = VecDeque::new();
     loop {
+        while let Some(packet) = source.upcoming() {
+            shown.push_back(as_seen(packet));
+        }
+        assert!(shown.len() <= AHEAD);
         match source.next_packet() {
-            Ok(Some(packet)) => seen.push((
-                packet.time.as_nanos(),
-                packet.link.0,
-                packet.wire_len,
-                packet.data.to_vec(),
-            )),
-            Ok(None) => return (seen, None),
+            Ok(Some(packet)) => {
+                let packet = as_seen(packet);
+                assert_eq!(shown.pop_front().as_ref().unwrap_or(&packet), &packet);
+                seen.push(packet);
+            }
+            Ok(None) => {
+                assert!(shown.is_empty());
+                return (seen, None);
+            }
             Err(error) => {
+                assert!(shown.is_empty());
                 let message = error.to_string();
                 assert!(source.next_packet().expect("no second error").is_none());
                 return (seen, Some(message));

@@ -34,7 +34,7 @@ impl Connection {
         let acknowledges = match self.sides[1 - direction].isn {
             Some(isn) => {
                 let taken = ack.wrapping_sub(isn.wrapping_add(1));
-                let offered = match &self.syn_payload {
+                let offered = match self.syn_payload.as_deref() {
                     Some((_, _, bytes, _)) => bytes.len() as u32,
                     None => (self.streams[1 - direction].next() - Stream::ORIGIN).min(65536) as u32,
                 };
@@ -107,16 +107,17 @@ impl Connection {
             // TCP Fast Open (RFC 7413) or a stray: the server's SYN-ACK will tell.
             self.settle_syn_payload(false, sink);
             let payload = Bytes::copy_from_slice(segment.payload);
-            self.syn_payload = Some((direction, first, payload, mark));
+            self.syn_payload = Some(Box::new((direction, first, payload, mark)));
         }
     }
 
     /// Decides about the payload of a SYN: taken when the server acknowledged it, or, when the server's side is not
     /// in the capture at all, when the connection ends without the client having sent it again.
     pub(super) fn settle_syn_payload(&mut self, at_close: bool, sink: &mut Sink<'_>) {
-        let Some((direction, seq, payload, mark)) = self.syn_payload.take() else {
+        let Some(syn) = self.syn_payload.take() else {
             return;
         };
+        let (direction, seq, payload, mark) = *syn;
         let stream = &mut self.streams[direction];
         let unanswered = self.alone && !self.sides[1 - direction].seen;
         let taken = at_close && unanswered && stream.next() == Stream::ORIGIN;

@@ -46,13 +46,13 @@ impl Connection {
 
     /// Reads nothing more until it is known whether the receiver took the reset.
     pub(super) fn suspend(&mut self, direction: usize, at: u64, now: Timestamp) -> Timer {
-        self.suspended = Some(Suspended {
+        self.suspended = Some(Box::new(Suspended {
             direction,
             at,
             since: now,
             segments: Vec::new(),
             bytes: 0,
-        });
+        }));
         Timer::Stall
     }
 
