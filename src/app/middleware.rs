@@ -90,6 +90,8 @@ fn joined(head: &Bytes, body: &Bytes) -> Bytes {
 /// What is known of a request beside its bytes, for when it comes back.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
+    /// How many requests had been given before it.
+    number: u64,
     id: ExchangeId,
     connection: ConnectionId,
     endpoints: Endpoints,
@@ -105,7 +107,9 @@ pub(super) struct Bridge {
     inlet: Inlet<Option<Origin>>,
     /// The ids under which requests went in, for their answers.
     asked: Arc<Mutex<Asked>>,
-    closed: Sender<ConnectionId>,
+    /// Requests given so far.
+    given: Arc<AtomicU64>,
+    closed: Sender<Close>,
     /// Replays that were settled, and their answers given.
     settled: Arc<AtomicU64>,
 }
@@ -131,8 +135,15 @@ pub(super) enum Passed {
 pub(super) struct Opened {
     middleware: Middleware<Option<Origin>>,
     outlet: Outlet<Option<Origin>>,
-    closed: Receiver<ConnectionId>,
+    closed: Receiver<Close>,
     settled: Arc<AtomicU64>,
+}
+
+/// The end of a captured connection.
+struct Close {
+    connection: ConnectionId,
+    /// How many requests had been given before it.
+    after: u64,
 }
 
 /// Starts the middleware.
@@ -142,6 +153,7 @@ pub(super) fn open(command: &Command, patience: Patience) -> anyhow::Result<(Bri
     let bridge = Bridge {
         inlet,
         asked: Arc::default(),
+        given: Arc::default(),
         closed: closed_in,
         settled: Arc::default(),
     };
@@ -183,18 +195,26 @@ impl Opened {
 
 fn offer_returned(
     mut outlet: Outlet<Option<Origin>>,
-    closed: &Receiver<ConnectionId>,
+    closed: &Receiver<Close>,
     offered: &AtomicU64,
     mut offer: impl FnMut(Passed),
 ) {
     let mut made = 0;
+    let mut closes = closed.try_iter().peekable();
     while let Some(Returned { record, tag }) = outlet.take() {
-        if let Some(request) = request(&record, tag.flatten(), &mut made) {
-            let status = tag.flatten().and_then(|origin| origin.status);
+        let origin = tag.flatten();
+        // Requests that were given before a connection's end are to leave on it, and come back later than the end is told:
+        // it is over once one has come back that was given after its end.
+        if let Some(origin) = origin {
+            while let Some(close) = closes.next_if(|close| close.after <= origin.number) {
+                offer(Passed::Closed(close.connection));
+            }
+        }
+        if let Some(request) = request(&record, origin, &mut made) {
+            let status = origin.and_then(|origin| origin.status);
             offer(Passed::Request(Arc::new(request), status, false));
         }
         offered.fetch_add(1, Ordering::Release);
-        closed.try_iter().for_each(|it| offer(Passed::Closed(it)));
     }
 }
 
@@ -210,6 +230,7 @@ fn request(record: &Record, origin: Option<Origin>, made: &mut u64) -> Option<Re
         let (connection, endpoints) = gor::connection_of(&record.id);
         *made += 1;
         Origin {
+            number: 0,
             id: ExchangeId(*made | MADE),
             connection: ConnectionId(connection | MADE),
             endpoints,
@@ -287,6 +308,7 @@ impl Bridge {
         }
         let record = request_record(request);
         let origin = Origin {
+            number: self.given.fetch_add(1, Ordering::Relaxed),
             id: request.id,
             connection: request.connection,
             endpoints: request.endpoints,
@@ -300,7 +322,8 @@ impl Bridge {
 
     /// A captured connection has ended; where that is forgotten, its target connection closes when it is idle.
     pub(super) fn closed(&self, connection: ConnectionId) {
-        let _ = self.closed.try_send(connection);
+        let after = self.given.load(Ordering::Relaxed);
+        let _ = self.closed.try_send(Close { connection, after });
     }
 
     /// Gives the answers of version 1 and of the targets, as they are seen.
