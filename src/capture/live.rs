@@ -49,7 +49,7 @@ pub const ANY_INTERFACE: &str = "any";
 /// Where offloads build large segments, frames are longer than any MTU: this is libpcap's own upper bound.
 pub const DEFAULT_SNAPLEN: u32 = 262_144;
 
-/// 64 blocks of 256 KiB: at low rates, when time fills the blocks, 64 times [`BLOCK_AGE`] may pass before one is lost.
+/// 64 blocks of 256 KiB: at low rates, when time fills the blocks, 64 times `BLOCK_AGE` may pass before one is lost.
 pub const DEFAULT_BUFFER: u32 = 16 << 20;
 
 /// The smallest buffer that is of any use.
