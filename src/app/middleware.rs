@@ -146,6 +146,29 @@ struct Close {
     after: u64,
 }
 
+/// The ends of captured connections, as they are told.
+struct Closes<'a> {
+    told: &'a Receiver<Close>,
+    /// Told, and still to come.
+    next: Option<Close>,
+}
+
+impl<'a> Closes<'a> {
+    fn new(told: &'a Receiver<Close>) -> Self {
+        Self { told, next: None }
+    }
+
+    /// The next connection that had ended before the request with this number was given.
+    fn before(&mut self, number: u64) -> Option<ConnectionId> {
+        let close = self.next.take().or_else(|| self.told.try_recv().ok())?;
+        if close.after <= number {
+            return Some(close.connection);
+        }
+        self.next = Some(close);
+        None
+    }
+}
+
 /// Starts the middleware.
 pub(super) fn open(command: &Command, patience: Patience) -> anyhow::Result<(Bridge, Opened)> {
     let (middleware, inlet, outlet) = Middleware::start(command.clone(), patience)?;
@@ -200,14 +223,14 @@ fn offer_returned(
     mut offer: impl FnMut(Passed),
 ) {
     let mut made = 0;
-    let mut closes = closed.try_iter().peekable();
+    let mut closes = Closes::new(closed);
     while let Some(Returned { record, tag }) = outlet.take() {
         let origin = tag.flatten();
         // Requests that were given before a connection's end are to leave on it, and come back later than the end is told:
         // it is over once one has come back that was given after its end.
         if let Some(origin) = origin {
-            while let Some(close) = closes.next_if(|close| close.after <= origin.number) {
-                offer(Passed::Closed(close.connection));
+            while let Some(connection) = closes.before(origin.number) {
+                offer(Passed::Closed(connection));
             }
         }
         if let Some(request) = request(&record, origin, &mut made) {
@@ -460,3 +483,24 @@ const CLOSED_WAITING: usize = 4096;
 
 /// Requests whose answers are given to the middleware when they come.
 const MOST_ASKED: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_wait_for_a_later_request_and_are_found_whenever_they_are_told() {
+        let (tell, told) = bounded(4);
+        let mut closes = Closes::new(&told);
+        assert_eq!(closes.before(0), None);
+        for (connection, after) in [(1, 1), (2, 3)] {
+            let connection = ConnectionId(connection);
+            tell.send(Close { connection, after }).expect("room");
+        }
+        assert_eq!(closes.before(0), None);
+        assert_eq!(closes.before(1), Some(ConnectionId(1)));
+        assert_eq!(closes.before(1), None);
+        assert_eq!(closes.before(3), Some(ConnectionId(2)));
+        assert_eq!(closes.before(9), None);
+    }
+}
