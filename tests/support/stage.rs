@@ -487,6 +487,8 @@ impl Namespace {
         }
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+        // All that a test sends fits in: on a busy machine the program may not run for as long as that takes.
+        command.env("SHADOWTAP_BUFFER", "64MiB");
         command.arg("--").arg(program).stdin(Stdio::null());
         command
     }
