@@ -104,8 +104,13 @@ fn push_template(out: &mut String, path: &[u8]) {
 }
 
 fn placeholder(segment: &str) -> Option<&'static str> {
-    if segment.is_empty() {
+    let bytes = segment.as_bytes();
+    let is_of_words = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
+    // Most segments are a word or a number.
+    if bytes.len() < SHORTEST_DRAWN && bytes.iter().all(is_of_words) {
         None
+    } else if bytes.iter().all(u8::is_ascii_digit) {
+        Some("{id}")
     } else if noise::is_date(segment) {
         Some("{date}")
     } else if noise::is_identifier(segment)
@@ -139,7 +144,7 @@ pub(super) fn is_drawn(text: &str) -> bool {
         _ => text,
     };
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if drawn.len() < 14 || !drawn.bytes().all(is_part) {
+    if drawn.len() < SHORTEST_DRAWN || !drawn.bytes().all(is_part) {
         return false;
     }
     let sort = |byte: &u8| match byte {
@@ -169,6 +174,12 @@ enum Sort {
 
 /// Appends bytes from the wire so that they cannot act on a terminal.
 fn push_printable(out: &mut String, bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && bytes.iter().all(u8::is_ascii_graphic)
+    {
+        out.push_str(text);
+        return;
+    }
     for &byte in bytes {
         if byte.is_ascii_graphic() {
             out.push(char::from(byte));
@@ -258,6 +269,9 @@ impl Route {
         segments.next().is_none()
     }
 }
+
+/// Shorter texts are not taken for drawn ones.
+const SHORTEST_DRAWN: usize = 14;
 
 /// Longer segments are identifiers.
 const LONGEST_SEGMENT: usize = 64;

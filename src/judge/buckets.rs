@@ -7,13 +7,40 @@ use serde::{Deserialize, Serialize};
 
 /// Counts of numbers in buckets that are at most 1/16 wide of their value. As JSON: an object of counts by bucket.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Buckets(BTreeMap<u16, u64>);
+#[serde(from = "BTreeMap<u16, u64>", into = "BTreeMap<u16, u64>")]
+pub struct Buckets(
+    /// Buckets in order, with their counts.
+    Vec<(u16, u64)>,
+);
+
+impl From<BTreeMap<u16, u64>> for Buckets {
+    fn from(counts: BTreeMap<u16, u64>) -> Self {
+        Self(counts.into_iter().collect())
+    }
+}
+
+impl From<Buckets> for BTreeMap<u16, u64> {
+    fn from(Buckets(counts): Buckets) -> Self {
+        counts.into_iter().collect()
+    }
+}
 
 impl Buckets {
     /// Counts `value`.
     pub fn add(&mut self, value: u64) {
-        *self.0.entry(bucket(value)).or_default() += 1;
+        let count = self.count_mut(bucket(value));
+        *count = count.saturating_add(1);
+    }
+
+    fn count_mut(&mut self, bucket: u16) -> &mut u64 {
+        let at = match self.0.binary_search_by_key(&bucket, |&(known, _)| known) {
+            Ok(at) => at,
+            Err(at) => {
+                self.0.insert(at, (bucket, 0));
+                at
+            }
+        };
+        &mut self.0[at].1
     }
 
     /// Counts a duration, in microseconds.
@@ -23,8 +50,8 @@ impl Buckets {
 
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Self) {
-        for (&bucket, &count) in &other.0 {
-            let mine = self.0.entry(bucket).or_default();
+        for &(bucket, count) in &other.0 {
+            let mine = self.count_mut(bucket);
             *mine = mine.saturating_add(count);
         }
     }
@@ -32,7 +59,7 @@ impl Buckets {
     /// How many numbers were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.values().fold(0, |sum, &n| sum.saturating_add(n))
+        self.0.iter().fold(0, |sum, &(_, n)| sum.saturating_add(n))
     }
 
     /// The upper end of the bucket that holds the quantile `q`; `None` when nothing was counted.
@@ -47,7 +74,7 @@ impl Buckets {
         )]
         let rank = ((count as f64 * q).ceil() as u64).clamp(1, count.max(1));
         let mut below = 0u64;
-        for (&bucket, &n) in &self.0 {
+        for &(bucket, n) in &self.0 {
             below = below.saturating_add(n);
             if below >= rank {
                 return Some(last(bucket));
@@ -58,7 +85,7 @@ impl Buckets {
 
     /// Each bucket's largest number and count, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.0.iter().map(|(&bucket, &count)| (last(bucket), count))
+        self.0.iter().map(|&(bucket, count)| (last(bucket), count))
     }
 }
 
