@@ -26,6 +26,8 @@ fn main() {
         noise: NOISE,
         errors: 0.001,
         noise_by: NoiseBy::Control,
+        rate: 100.0,
+        stalls: 0.0,
     };
     false_alarms("equal, 8 noisy fields at each endpoint", &equal, seed, runs);
     let repeats = Scene {
@@ -35,6 +37,17 @@ fn main() {
     false_alarms(
         "the same, with repeats in 60 % of the requests",
         &repeats,
+        seed,
+        runs,
+    );
+    let stalls = Scene {
+        stalls: 0.2,
+        rate: 500.0,
+        ..equal
+    };
+    false_alarms(
+        "the same, 500 a second, each copy stands still every 5 s for up to 1 s",
+        &stalls,
         seed,
         runs,
     );
@@ -76,6 +89,17 @@ fn main() {
             runs / 10,
         );
     }
+    power(
+        "p99 up by 30 %, each copy stands still every 5 s for up to 1 s",
+        &Scene {
+            fault: Fault::Tail(1.3),
+            stalls: 0.2,
+            ..equal
+        },
+        Decision::Reject,
+        seed,
+        runs / 10,
+    );
     let rare = Scene {
         fault: Fault::RareField(0.1),
         ..repeats

@@ -338,6 +338,8 @@ named_enum! {
 
         /// Version 1 closed the connection without an answer, or the capture ended before it.
         Version1Unanswered = "version_1_unanswered",
+        /// The client went away before version 1 had answered: there is nothing to compare with, and nothing was missed.
+        Version1ClientLeft = "version_1_client_left",
         /// Version 1's answer was not captured whole.
         Version1Incomplete = "version_1_incomplete",
         /// The request or version 1's answer can be read in more than one way.
@@ -448,9 +450,9 @@ impl Reason {
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | RecordFiltered | RecordSampledOut | RecordingFull | WriteFailed
             | RecordIncomplete | RecordLimited => Stage::Record,
-            Version1Unanswered | Version1Incomplete | Version1Ambiguous | Version1NotSeen
-            | Version2TooLarge | Version2NotReached | NoVersion2 | ContentTooLarge
-            | CompareOverBudget => Stage::Compare,
+            Version1Unanswered | Version1ClientLeft | Version1Incomplete | Version1Ambiguous
+            | Version1NotSeen | Version2TooLarge | Version2NotReached | NoVersion2
+            | ContentTooLarge | CompareOverBudget => Stage::Compare,
             EgressIncomplete | EgressQueueFull | MockUnreachable | NoMock => Stage::Egress,
             StubWithoutRequest | StubEvicted | StubRemoved | StubHeldAtEnd => Stage::Stub,
             MockMiss | MockRefused | MockCallerGone | PassThroughFailed => Stage::Mock,
@@ -491,6 +493,7 @@ impl Reason {
                 | Filtered
                 | OutsideSlice
                 | NoVersion2
+                | Version1ClientLeft
                 | RecordFiltered
                 | RecordSampledOut
                 | RecordingFull

@@ -184,12 +184,23 @@ pub enum Event {
     Unanswered {
         /// The exchange of that request.
         id: ExchangeId,
+        /// Why.
+        why: NoAnswer,
     },
     /// A connection on which HTTP was seen has ended; nothing more comes of it.
     Closed {
         /// The connection.
         connection: ConnectionId,
     },
+}
+
+/// Why there is no answer to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoAnswer {
+    /// The client closed its side, or reset the connection, before the server had answered or closed.
+    ClientLeft,
+    /// The server closed, the capture ended, or nobody knows.
+    Ended,
 }
 
 /// A request and the answer that version 1 gave to it; either may be missing, not both.
@@ -261,7 +272,7 @@ impl Joiner {
                 request: None,
                 response: Some(response),
             }),
-            Event::Unanswered { id } => self.take(id, None),
+            Event::Unanswered { id, .. } => self.take(id, None),
             Event::Closed { .. } => None,
         }
     }
@@ -352,7 +363,7 @@ impl Pipelines {
                 self.answers_may_lack = false;
                 self.answered(*id, response.last_byte);
             }
-            Event::Unanswered { id } => self.answered(*id, Timestamp::ZERO),
+            Event::Unanswered { id, .. } => self.answered(*id, Timestamp::ZERO),
             Event::Closed { connection } => {
                 if let Some(dialogue) = self.connections.remove(connection)
                     && dialogue.open > 0
@@ -456,7 +467,10 @@ mod tests {
     fn unanswered_requests_and_orphans_leave_alone() {
         let mut joiner = Joiner::new(8);
         joiner.push(request(1));
-        let unanswered = Event::Unanswered { id: ExchangeId(1) };
+        let unanswered = Event::Unanswered {
+            id: ExchangeId(1),
+            why: NoAnswer::Ended,
+        };
         assert_eq!(shown(joiner.push(unanswered)), Some((Some(1), false)));
         let orphan = Event::Orphan {
             connection: ConnectionId(1),
@@ -504,7 +518,13 @@ mod tests {
             (answered(1, 20), false),
             (sent(4, 1, 21), true),
             (answered(2, 30), false),
-            (Event::Unanswered { id: ExchangeId(4) }, false),
+            (
+                Event::Unanswered {
+                    id: ExchangeId(4),
+                    why: NoAnswer::ClientLeft,
+                },
+                false,
+            ),
             (sent(5, 1, 30), false),
             (answered(5, 40), false),
             // A recording has the answer at once: times tell.

@@ -11,6 +11,7 @@ mod buckets;
 mod completeness;
 mod docket;
 mod evidence;
+mod moments;
 mod tally;
 mod tolerances;
 mod trial;
@@ -23,24 +24,38 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 pub use buckets::Buckets;
-pub use completeness::Completeness;
+pub use completeness::{Completeness, Recent};
 pub use docket::Docket;
-pub use tally::{EndpointTally, Field, FieldTally, LatencyTally, Mismatch, Pairs, Tally};
+pub use tally::{
+    EndpointTally, Field, FieldTally, LatencyTally, Mismatch, MomentTally, Pairs, Tally,
+};
 pub use tolerances::{LatencyMargin, Tolerances};
 pub use trial::{Latency, Reference, ReferenceKind, Trial};
 pub use verdict::{
-    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing,
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, InMoments, LatencyVerdict, Standing,
     Unreferenced, Verdict,
 };
 pub use weigh::{decision, verdict};
 
+use self::moments::Moments;
 use self::tally::Thresholds;
 
 /// Takes trials one after the other and counts what they say.
 #[derive(Clone, Debug)]
 pub struct Judge {
     tally: Tally,
-    thresholds: AHashMap<Arc<str>, Thresholds>,
+    timings: AHashMap<Arc<str>, Timing>,
+    /// Of all endpoints together.
+    moments: Moments,
+    /// The tick in which the latest request was sent.
+    newest: u64,
+}
+
+/// What the judge keeps of an endpoint's latencies beside the counts.
+#[derive(Clone, Debug, Default)]
+struct Timing {
+    thresholds: Thresholds,
+    moments: Moments,
 }
 
 impl Judge {
@@ -49,7 +64,9 @@ impl Judge {
     pub fn new(margin: LatencyMargin) -> Self {
         Self {
             tally: Tally::new(margin),
-            thresholds: AHashMap::new(),
+            timings: AHashMap::new(),
+            moments: Moments::default(),
+            newest: 0,
         }
     }
 
@@ -60,10 +77,34 @@ impl Judge {
         endpoint.count(trial);
         if let Some(latency) = trial.latency {
             let control = trial.reference.as_ref().and_then(|it| it.latency);
-            let thresholds = self.thresholds.entry(name).or_default();
-            endpoint
+            let timing = self.timings.entry(name).or_default();
+            let thresholds = &mut timing.thresholds;
+            let nets = endpoint
                 .latency
                 .count(latency, control, thresholds, &margin);
+            let slowest = latency.v2.max(control.unwrap_or(latency.v1));
+            let sent = moments::tick(latency.sent);
+            let lasted = moments::ticks(latency.sent, slowest);
+            timing.moments.add(sent, lasted, nets);
+            self.moments.add(sent, lasted, nets);
+            if sent > self.newest {
+                self.newest = sent;
+                self.close(sent);
+            }
+        }
+    }
+
+    /// Nothing more comes: what was sent last counts as well.
+    pub fn finish(&mut self) {
+        self.close(u64::MAX);
+    }
+
+    fn close(&mut self, newest: u64) {
+        self.moments.close(newest, &mut self.tally.moments);
+        for (name, timing) in &mut self.timings {
+            if let Some(endpoint) = self.tally.endpoints.get_mut(name) {
+                timing.moments.close(newest, &mut endpoint.latency.moments);
+            }
         }
     }
 

@@ -56,6 +56,15 @@ impl Timestamp {
                 .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
         )
     }
+
+    /// This moment moved earlier by `by`; saturates at [`Self::ZERO`].
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
 }
 
 impl fmt::Debug for Timestamp {

@@ -368,6 +368,10 @@ fn the_demonstration_promotes_an_equal_version() {
     if let Some(shown) = demonstrate(&["--equal"]) {
         assert_eq!(verdict_in(&shown), "The verdict is promote.", "{shown}");
         assert!(shown.contains("0 missing, 0 extra, 0 changed"), "{shown}");
+        assert!(
+            shown.contains("The verdict on the cart: promote"),
+            "{shown}"
+        );
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use shadowtap::compare::DifferenceKind;
 use shadowtap::judge::{
-    Completeness, Decision, Judge, Latency, LatencyMargin, Reference, ReferenceKind, Standing,
-    Tally, Tolerances, Trial, Verdict, decision, verdict,
+    Completeness, Decision, Judge, Latency, LatencyMargin, MomentTally, Reference, ReferenceKind,
+    Standing, Tally, Tolerances, Trial, Verdict, decision, verdict,
 };
+use shadowtap::time::Timestamp;
 
 use crate::support::rng::Rng;
 use crate::support::runs::{Fault, NoiseBy, Scene, run};
@@ -45,11 +46,17 @@ const fn control(differing: &[(Arc<str>, DifferenceKind)]) -> Option<Reference<'
 
 fn judged(trials: impl IntoIterator<Item = (usize, Trial<'static>)>) -> Tally {
     let mut judge = Judge::new(LatencyMargin::default());
-    for (times, trial) in trials {
+    let mut sent = Timestamp::from_secs_nanos(1_700_000_000, 0);
+    for (times, mut trial) in trials {
         for _ in 0..times {
+            sent = sent.after(Duration::from_millis(50));
+            if let Some(latency) = &mut trial.latency {
+                latency.sent = sent;
+            }
             judge.add(&trial);
         }
     }
+    judge.finish();
     judge.tally().clone()
 }
 
@@ -319,6 +326,7 @@ fn errors_and_slow_answers_are_found_and_told() {
         latency: Some(Latency {
             v1: Duration::from_millis(10),
             v2: Duration::from_millis(17),
+            sent: Timestamp::ZERO,
         }),
         ..plain("GET /search")
     };
@@ -333,6 +341,7 @@ fn errors_and_slow_answers_are_found_and_told() {
         latency: Some(Latency {
             v1: Duration::from_millis(10),
             v2: Duration::from_millis(16),
+            sent: Timestamp::ZERO,
         }),
         ..plain("GET /search")
     };
@@ -408,7 +417,7 @@ fn tallies_of_several_pods_are_the_tally_of_one_judge() {
             .map(|_| Judge::new(LatencyMargin::default()))
             .collect();
         let mut one = Judge::new(LatencyMargin::default());
-        for _ in 0..400 {
+        for number in 0..400 {
             let some = |rng: &mut Rng| {
                 let names = ["a", "b", "c", "d"];
                 fields(
@@ -431,6 +440,7 @@ fn tallies_of_several_pods_are_the_tally_of_one_judge() {
                 latency: rng.one_in(2).then(|| Latency {
                     v1: micros(&mut rng),
                     v2: micros(&mut rng),
+                    sent: Timestamp::from_secs_nanos(number, 0),
                 }),
                 reference: rng.one_in(2).then(|| Reference {
                     kind,
@@ -448,11 +458,13 @@ fn tallies_of_several_pods_are_the_tally_of_one_judge() {
             sum.merge(pod.tally()).expect("the same margins");
         }
         let mut one = one.tally().clone();
-        // Each pod holds latencies against its own past: as fair, and not the same.
+        // Each pod holds latencies against its own past, and has its own moments: as fair, and not the same.
         for tally in [&mut one, &mut sum] {
+            tally.moments = MomentTally::default();
             for endpoint in tally.endpoints.values_mut() {
                 endpoint.latency.beyond = Default::default();
                 endpoint.latency.beyond_tested = 0;
+                endpoint.latency.moments = MomentTally::default();
             }
         }
         assert_eq!(one, sum, "seed {seed}");
@@ -467,6 +479,8 @@ fn an_equal_version_is_hardly_ever_rejected_and_a_worse_one_is() {
         noise: &[0.001, 0.01, 0.1, 0.5],
         errors: 0.005,
         noise_by: NoiseBy::Control,
+        rate: 100.0,
+        stalls: 0.0,
     };
     let rejected = |scene: &Scene, runs: u64, most: u64| {
         (0..runs)
@@ -497,4 +511,29 @@ fn an_equal_version_is_hardly_ever_rejected_and_a_worse_one_is() {
         let worse = Scene { fault, ..equal };
         assert_eq!(rejected(&worse, 3, 3_000), 3, "{fault:?}");
     }
+}
+
+#[test]
+fn a_stall_hits_many_requests_and_is_no_evidence_but_for_one() {
+    // Each copy stands still now and then, for up to a second, whatever was sent to it meanwhile.
+    let stalls = Scene {
+        fault: Fault::None,
+        noise: &[],
+        errors: 0.0,
+        noise_by: NoiseBy::Control,
+        rate: 500.0,
+        stalls: 0.5,
+    };
+    for seed in 0..4 {
+        let end = run(&stalls, seed, 1_500, &[Decision::Reject]);
+        assert_eq!(end.decision, Decision::Continue, "seed {seed}: {end:?}");
+    }
+    // A few stalls are not taken for less than they are either: a slower tail is still found among them.
+    let slower = Scene {
+        fault: Fault::Tail(4.0),
+        rate: 100.0,
+        ..stalls
+    };
+    let end = run(&slower, 1, 3_000, &[Decision::Reject]);
+    assert_eq!(end.decision, Decision::Reject, "{end:?}");
 }

@@ -26,10 +26,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 pub use self::examples::{Example, ShownBody, ShownDifference, ShownRequest, ShownResponse};
 use self::examples::{Examples, Pair};
 use self::inbox::{Inbox, Seen, Side};
-use self::repeats::Repeats;
+pub(super) use self::repeats::Repeats;
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::compare::{self, Difference, DifferenceKind, Endpoints, FieldPattern, Route, Rules};
-use crate::exchange::{ExchangeId, Request, Response};
+use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
 use crate::judge::{
     self, Completeness, Judge, Latency, LatencyMargin, Reference, ReferenceKind, Tally, Tolerances,
     Trial, Verdict,
@@ -157,11 +157,11 @@ impl Comparing {
         self.0.captured.put(Seen::Expected(Arc::clone(request)));
     }
 
-    /// Version 1's answer; `None` when none will come.
-    pub fn version1(&self, id: ExchangeId, response: Option<Box<Response>>) {
+    /// Version 1's answer, or why none will come.
+    pub fn version1(&self, id: ExchangeId, response: Result<Box<Response>, NoAnswer>) {
         self.0.captured.put(match response {
-            Some(response) => Seen::Version1(id, response),
-            None => Seen::Unanswered(id),
+            Ok(response) => Seen::Version1(id, response),
+            Err(why) => Seen::Unanswered(id, why),
         });
     }
 
@@ -261,6 +261,7 @@ pub(super) fn completeness(
         lost,
         packets: captured.get(Counter::Packets).saturating_sub(shed),
         packets_lost: captured.dropped_at(Stage::Capture) + shed,
+        earlier: 0,
     }
 }
 
@@ -299,6 +300,7 @@ fn run(common: &Common, mut join: Join, nudged: &Receiver<()>, closed: &Receiver
         }
         join.expire(now, is_last, &mut common.results());
         if is_last {
+            common.results().judge.finish();
             for inbox in [&common.captured, &common.version2, &common.control] {
                 inbox.close();
             }
@@ -319,7 +321,7 @@ struct Half {
 
 enum Version1 {
     Answered(Box<Response>),
-    Unanswered,
+    Unanswered(NoAnswer),
     /// There was no room for the answer.
     Lost,
 }
@@ -367,8 +369,8 @@ impl Join {
                 });
                 id
             }
-            Seen::Unanswered(id) => {
-                self.note(id, 0, |half| half.v1 = Some(Version1::Unanswered));
+            Seen::Unanswered(id, why) => {
+                self.note(id, 0, |half| half.v1 = Some(Version1::Unanswered(why)));
                 id
             }
             Seen::Version1Lost(id) => {
@@ -513,7 +515,10 @@ impl Join {
         let request = half.request;
         let v1 = match half.v1 {
             Some(Version1::Answered(response)) => response,
-            Some(Version1::Unanswered) => return Err(Reason::Version1Unanswered),
+            Some(Version1::Unanswered(NoAnswer::ClientLeft)) => {
+                return Err(Reason::Version1ClientLeft);
+            }
+            Some(Version1::Unanswered(NoAnswer::Ended)) => return Err(Reason::Version1Unanswered),
             Some(Version1::Lost) => return Err(Reason::CompareOverBudget),
             None => return Err(Reason::Version1NotSeen),
         };
@@ -540,14 +545,16 @@ impl Join {
             Some(answer) => {
                 let Answer { response, timings } = *answer;
                 let differences = compare::differences(&request, &v1, &response, &self.rules)?;
-                (differences, Some(response), Some(timings.service()))
+                let sent = response.last_byte.before(timings.total);
+                (differences, Some(response), Some((timings.service(), sent)))
             }
             None => (Vec::new(), None, None),
         };
-        let repeat = self.repeats.exchange(&request, &v1);
         let reference = if self.has_control {
             control(&request, &v1, half.control, &self.rules)
         } else {
+            // A control says more, and says it of every request.
+            let repeat = self.repeats.exchange(&request, &v1);
             repeat.and_then(|before| {
                 // It came before, as version 1 does.
                 let differences = compare::differences(&request, &before, &v1, &self.rules).ok()?;
@@ -564,8 +571,8 @@ impl Join {
             .as_ref()
             .is_none_or(|response| is_failure(response.head.status()));
         let latency = match v2_took {
-            Some(v2) if !self.untimed && !v1_failed && !v2_failed => {
-                took(&request, &v1).map(|v1| Latency { v1, v2 })
+            Some((v2, sent)) if !self.untimed && !v1_failed && !v2_failed => {
+                took(&request, &v1).map(|v1| Latency { v1, v2, sent })
             }
             _ => None,
         };

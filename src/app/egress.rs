@@ -347,7 +347,7 @@ impl Learner {
                 }
                 false
             }
-            Event::Response { id, .. } | Event::Unanswered { id } => {
+            Event::Response { id, .. } | Event::Unanswered { id, .. } => {
                 if self.calls.contains_key(id) {
                     let exchange = self.joiner.push(event.clone());
                     self.made(exchange);

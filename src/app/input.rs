@@ -298,7 +298,10 @@ fn renamed(event: Event) -> Event {
             endpoints,
             response,
         },
-        Event::Unanswered { id } => Event::Unanswered { id: exchange(id) },
+        Event::Unanswered { id, why } => Event::Unanswered {
+            id: exchange(id),
+            why,
+        },
         Event::Closed { connection } => Event::Closed {
             connection: rename(connection),
         },

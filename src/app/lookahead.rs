@@ -7,14 +7,14 @@ use ahash::AHashMap;
 
 use super::input::Input;
 use super::observer::{Observation, Observer};
-use crate::exchange::{ConnectionId, Event, ExchangeId, Pipelines, Request, Response};
+use crate::exchange::{ConnectionId, Event, ExchangeId, NoAnswer, Pipelines, Request, Response};
 
 /// What is replayed, and what version 1 answered to it, if that is known.
 pub enum Ahead {
     /// A request, the status of its answer, and whether it was pipelined.
     Request(Arc<Request>, Option<u16>, bool),
     /// Version 1's answer to a request that came before, or that none will come; only for who asked for it.
-    Answer(ExchangeId, Option<Box<Response>>),
+    Answer(ExchangeId, Result<Box<Response>, NoAnswer>),
     /// A connection has ended.
     Closed(ConnectionId),
 }
@@ -112,13 +112,13 @@ impl Lookahead {
                 }
                 if self.hands_on {
                     self.queue
-                        .push_back(Ahead::Answer(id, Some(Box::new(response))));
+                        .push_back(Ahead::Answer(id, Ok(Box::new(response))));
                 }
             }
-            Event::Unanswered { id } => {
+            Event::Unanswered { id, why } => {
                 self.waiting.remove(&id);
                 if self.hands_on {
-                    self.queue.push_back(Ahead::Answer(id, None));
+                    self.queue.push_back(Ahead::Answer(id, Err(why)));
                 }
             }
             Event::Closed { connection } => self.queue.push_back(Ahead::Closed(connection)),

@@ -377,7 +377,7 @@ impl Bridge {
                     self.inlet.give(response_record(name, response), None);
                 }
             }
-            Observation::Captured(Event::Unanswered { id }) => {
+            Observation::Captured(Event::Unanswered { id, .. }) => {
                 self.asked(|asked| asked.take(*id));
             }
             Observation::Captured(_) => {}

@@ -1,6 +1,6 @@
 //! `mirror`: capture workers → bounded channel → forwarder → one engine for each target.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::capture::live::{Live, give_up_capabilities};
 use crate::cli::mirror::Job;
 use crate::cli::options::CompareJob;
 use crate::exchange::{Event, Pipelines};
-use crate::judge::Verdict;
+use crate::judge::{Recent, Verdict};
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
@@ -44,6 +44,7 @@ pub struct Mirror {
     engines: Vec<(String, Engine)>,
     handles: Vec<EngineHandle>,
     comparer: Option<Comparer>,
+    recent: Mutex<Recent>,
     /// What the capture counts for each request in a batch that nobody took.
     dropped: u64,
     guards: Arc<Guards>,
@@ -143,6 +144,7 @@ impl Mirror {
             engines,
             handles,
             comparer,
+            recent: Mutex::default(),
             dropped,
             guards,
             egress,
@@ -179,7 +181,10 @@ impl Mirror {
     fn findings(&self, account: Account) -> Findings {
         let captured = (self.captured(), self.dropped);
         let judged = self.handles.first().map(EngineHandle::account);
-        findings(self.comparer.as_ref(), &captured, judged.as_ref(), account)
+        let mut findings = findings(self.comparer.as_ref(), &captured, judged.as_ref(), account);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        findings.completeness = recent.of(findings.completeness);
+        findings
     }
 
     /// What the judge says so far; `None` where the answers are not compared.
@@ -233,7 +238,15 @@ impl Mirror {
         if let Some(egress) = self.egress {
             account.merge(&egress.stop(deadline));
         }
-        let compared = finish_comparing(self.comparer, &captured, &targets, &mut account);
+        let mut compared = finish_comparing(self.comparer, &captured, &targets, &mut account);
+        if let Some(compared) = &mut compared {
+            let mut recent = self
+                .recent
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            let all = std::mem::take(&mut compared.completeness);
+            compared.completeness = recent.of(all);
+        }
         Finished {
             account,
             targets,
@@ -328,7 +341,7 @@ async fn mirror(
         mirror.guard(&metrics);
         let account = mirror.account(&metrics);
         metrics.publish(&account);
-        if job.admin.is_some() {
+        if job.compare.is_some() || job.admin.is_some() {
             publish.send_replace(Some(mirror.findings(account.clone())));
         }
         losses.look(&account);
@@ -489,12 +502,12 @@ fn forward(
                 Event::Closed { connection } => way.pass(Passed::Closed(connection)),
                 Event::Response { id, response } => {
                     if let Some(comparing) = comparing {
-                        comparing.version1(id, Some(Box::new(response)));
+                        comparing.version1(id, Ok(Box::new(response)));
                     }
                 }
-                Event::Unanswered { id } => {
+                Event::Unanswered { id, why } => {
                     if let Some(comparing) = comparing {
-                        comparing.version1(id, None);
+                        comparing.version1(id, Err(why));
                     }
                 }
                 Event::Orphan { .. } => {}

@@ -9,7 +9,7 @@ use super::input::{Input, RECORDED};
 use super::lookahead::{Ahead, Lookahead};
 use super::observer::{Observation, Observer};
 use crate::account::Account;
-use crate::exchange::{ConnectionId, Event, ExchangeId, Request, Response};
+use crate::exchange::{ConnectionId, Event, ExchangeId, NoAnswer, Request, Response};
 use crate::tap::TapConfig;
 use crate::time::Timestamp;
 use crate::traffic::slice::{Place, Slice};
@@ -23,7 +23,7 @@ pub enum Played {
     /// A connection has ended.
     Closed(ConnectionId),
     /// Version 1's answer to a request that came before, or that there is none; only for who asked for it.
-    Answer(ExchangeId, Option<Box<Response>>),
+    Answer(ExchangeId, Result<Box<Response>, NoAnswer>),
 }
 
 /// A request that is to be played.
@@ -256,7 +256,10 @@ fn shifted(next: Observer, by: u64) -> Observer {
                 id: exchange(id),
                 response,
             },
-            Event::Unanswered { id } => Event::Unanswered { id: exchange(id) },
+            Event::Unanswered { id, why } => Event::Unanswered {
+                id: exchange(id),
+                why,
+            },
             other => other,
         };
         next(Observation::Captured(&event));

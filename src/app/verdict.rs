@@ -239,7 +239,7 @@ async fn examples(job: &Job, asked: &Asked) -> Vec<(String, ShownDifference)> {
 impl Place {
     async fn tally(&self, timeout: Duration) -> anyhow::Result<Docket> {
         let body = self.get("tally", &[], timeout).await?;
-        serde_json::from_slice(&body).context("its answer is not a tally")
+        serde_json::from_slice(&body).context("its answer is no tally of this version of shadowtap: ask with the version that the sidecars run")
     }
 
     async fn example(

@@ -21,7 +21,7 @@ use crate::app::mirror::{Latches, Mirror};
 use crate::app::mock::Server;
 use crate::app::{Finished, http_client};
 use crate::cli::mock;
-use crate::judge::Standing;
+use crate::judge::{Decision, Standing};
 use crate::metrics::Metrics;
 use crate::mock::{Mock, MockConfig};
 use crate::report::{self, grouped};
@@ -115,6 +115,11 @@ fn conclude(orders: u64, charged: u64, is_equal: bool, finished: Finished) -> an
         sum(Counter::SideEffectsChanged)
     );
     say!("The verdict on the cart: {}", verdict.verdict);
+    if verdict.verdict == Decision::Continue {
+        for reason in &verdict.reasons {
+            say!("  {reason}");
+        }
+    }
     for endpoint in verdict
         .endpoints
         .iter()

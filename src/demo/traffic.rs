@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,14 +21,19 @@ pub(super) struct Sent {
     pub(super) connections: u32,
 }
 
-/// Sends `requests` requests to `server` over a few connections at a time and reads every answer.
+/// Sends `requests` requests to `server` over a few connections at a time and reads every answer; that takes `lasting` at least.
 ///
 /// # Errors
 /// When a connection fails or an answer is not HTTP.
-pub(super) async fn drive(server: SocketAddr, requests: u32) -> io::Result<Sent> {
+pub(super) async fn drive(
+    server: SocketAddr,
+    requests: u32,
+    lasting: Duration,
+) -> io::Result<Sent> {
+    let pause = lasting * CLIENTS / requests.max(1);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        clients.spawn(drive_one(server, client, requests));
+        clients.spawn(drive_one(server, client, requests, pause));
     }
     let mut sent = Sent::default();
     while let Some(one) = clients.join_next().await {
@@ -38,8 +44,13 @@ pub(super) async fn drive(server: SocketAddr, requests: u32) -> io::Result<Sent>
     Ok(sent)
 }
 
-/// Client number `client` sends every [`CLIENTS`]th request.
-async fn drive_one(server: SocketAddr, client: u32, requests: u32) -> io::Result<Sent> {
+/// Client number `client` sends every [`CLIENTS`]th request, and rests for `pause` after each.
+async fn drive_one(
+    server: SocketAddr,
+    client: u32,
+    requests: u32,
+    pause: Duration,
+) -> io::Result<Sent> {
     let mut sent = Sent::default();
     let mut connection = None;
     let mut number = client;
@@ -59,6 +70,9 @@ async fn drive_one(server: SocketAddr, client: u32, requests: u32) -> io::Result
         connection = Some(open.send(kind, number).await?);
         sent.requests += 1;
         number += CLIENTS;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         // Two in the same breath: the second is on its way before the first was answered.
         if kind.is_multiple_of(PIPELINED_EVERY) && number + CLIENTS < requests {
             let open = connection.take();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::buckets::{Buckets, micros};
+use super::moments::Nets;
 use super::tolerances::LatencyMargin;
 use super::trial::{Latency, ReferenceKind, Trial};
 use crate::compare::DifferenceKind;
@@ -17,6 +18,8 @@ pub struct Tally {
     pub margin: LatencyMargin,
     /// By endpoint; those for which there was no room are in `other` together.
     pub endpoints: BTreeMap<Arc<str>, EndpointTally>,
+    /// How long all of them took, by moments.
+    pub moments: MomentTally,
 }
 
 /// What was counted at one endpoint.
@@ -96,6 +99,22 @@ pub struct LatencyTally {
     pub beyond: [Pairs; 3],
     /// How many requests were held against these.
     pub beyond_tested: u64,
+    /// The same by moments.
+    pub moments: MomentTally,
+}
+
+/// What [`LatencyTally`] counts by requests, by moments: which of the two it happened to more often among all requests that were
+/// sent then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MomentTally {
+    /// Moments that are over.
+    pub over: u64,
+    /// See [`LatencyTally::slower`].
+    pub slower: Pairs,
+    /// See [`LatencyTally::beyond`].
+    pub beyond: [Pairs; 3],
+    /// How many pods have counted moments: what hits version 2 in one of them may hit it in all.
+    pub pods: u64,
 }
 
 /// The quantiles of [`LatencyTally::beyond`].
@@ -125,6 +144,7 @@ impl Tally {
         Self {
             margin,
             endpoints: BTreeMap::new(),
+            moments: MomentTally::default(),
         }
     }
 
@@ -152,6 +172,7 @@ impl Tally {
             let mine = self.endpoints.entry(Arc::clone(name)).or_default();
             mine.merge(theirs);
         }
+        self.moments.merge(&other.moments);
         Ok(())
     }
 
@@ -314,14 +335,44 @@ impl Pairs {
     }
 }
 
+impl MomentTally {
+    /// Counts a moment that is over; the first of `nets` says who was slower, the others who was beyond.
+    pub(super) fn count(&mut self, nets: Nets) {
+        self.over += 1;
+        self.pods = self.pods.max(1);
+        let all = [&mut self.slower].into_iter().chain(&mut self.beyond);
+        for (pairs, net) in all.zip(nets) {
+            pairs.count(net > 0, net < 0);
+        }
+    }
+
+    const fn merge(&mut self, other: &Self) {
+        let Self {
+            over,
+            slower,
+            beyond: [half, tenth, hundredth],
+            pods,
+        } = self;
+        *over += other.over;
+        slower.merge(&other.slower);
+        half.merge(&other.beyond[0]);
+        tenth.merge(&other.beyond[1]);
+        hundredth.merge(&other.beyond[2]);
+        *pods += other.pods;
+    }
+}
+
 impl LatencyTally {
+    /// Counts it, all but the moment; what it adds to this is the result.
     pub(super) fn count(
         &mut self,
         latency: Latency,
         control: Option<std::time::Duration>,
         thresholds: &mut Thresholds,
         margin: &LatencyMargin,
-    ) {
+    ) -> Nets {
+        let net = |v2: bool, reference: bool| i32::from(v2) - i32::from(reference);
+        let mut nets = Nets::default();
         let v1 = micros(latency.v1);
         let v2 = micros(latency.v2);
         // The control takes the same way as version 2 and is measured like it.
@@ -332,8 +383,10 @@ impl LatencyTally {
         };
         if let Some(limits) = thresholds.limits {
             self.beyond_tested += 1;
-            for (pairs, limit) in self.beyond.iter_mut().zip(limits) {
-                pairs.count(v2 > margin.beyond(limit), reference > limit);
+            for (at, (pairs, limit)) in self.beyond.iter_mut().zip(limits).enumerate() {
+                let beyond = (v2 > margin.beyond(limit), reference > limit);
+                pairs.count(beyond.0, beyond.1);
+                nets[at + 1] = net(beyond.0, beyond.1);
             }
         }
         thresholds.add(reference);
@@ -345,6 +398,8 @@ impl LatencyTally {
         self.ratio.add(v2.saturating_mul(1000) / reference.max(1));
         let slower = v2 > margin.beyond(reference);
         self.slower.count(slower, !slower);
+        nets[0] = net(slower, !slower);
+        nets
     }
 
     fn merge(&mut self, other: &Self) {
@@ -357,6 +412,7 @@ impl LatencyTally {
             mine.merge(theirs);
         }
         self.beyond_tested += other.beyond_tested;
+        self.moments.merge(&other.moments);
     }
 }
 
@@ -430,6 +486,7 @@ mod fields {
 mod tests {
     use super::*;
     use crate::judge::{Judge, Reference};
+    use crate::time::Timestamp;
 
     fn field(name: &str) -> Field {
         (Arc::from(name), DifferenceKind::Value)
@@ -589,6 +646,7 @@ mod tests {
                 latency: Some(Latency {
                     v1: millis(number),
                     v2: millis(2 * number),
+                    sent: Timestamp::from_secs_nanos(number, 0),
                 }),
                 reference: None,
             });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::DifferenceKind;
+use crate::time::Timestamp;
 
 /// One judged request: version 1's answer against version 2's, and against a reference where there is one.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct Latency {
     pub v1: Duration,
     /// Version 2.
     pub v2: Duration,
+    /// When version 2 was asked: what is asked at the same moment is slow together.
+    pub sent: Timestamp,
 }
 
 /// How version 1 differs from itself on one request: the measure of noise.

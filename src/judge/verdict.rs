@@ -47,8 +47,11 @@ pub struct Verdict {
     pub ok: bool,
     /// What is to be done.
     pub verdict: Decision,
-    /// The share of the traffic that was judged, from 0 to 1.
+    /// The share of the traffic that was judged, from 0 to 1; of a run that goes on, of the latest half of the traffic.
     pub completeness: f64,
+    /// Requests that should have been judged before that half began, which [`Self::completeness`] says nothing about.
+    #[serde(default)]
+    pub earlier: u64,
     /// Requests that were judged.
     pub requests: u64,
     /// How many more requests it takes until version 2 can be promoted, if they are spread over the endpoints and go like
@@ -145,6 +148,20 @@ pub struct Excess {
     pub evidence: f64,
     /// Whether it is shown to be more than is allowed.
     pub beyond: bool,
+    /// Of latencies, what the evidence is made of: requests of one moment are one observation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moments: Option<InMoments>,
+}
+
+/// Moments in which something happened to more of the requests to the one than of those to the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InMoments {
+    /// To version 2.
+    pub v2: u64,
+    /// To the reference.
+    pub reference: u64,
+    /// Of so many.
+    pub of: u64,
 }
 
 /// Requests without a reference, held against those with one.
@@ -191,6 +208,11 @@ pub struct LatencyVerdict {
     pub control: Option<[u64; 3]>,
     /// The median of version 2's latency as a multiple of the reference's to the same request.
     pub ratio: f64,
+    /// Between which ends this median is, at all looks together, but for a chance of alpha at either; the buckets' width is
+    /// in it. `None`: nobody knows how large it may be.
+    pub ratio_low: f64,
+    /// See [`Self::ratio_low`].
+    pub ratio_high: Option<f64>,
     /// How much more often version 2 was beyond the reference's p50, p90 and p99 with the margin added.
     pub beyond: [Excess; 3],
     /// How much more often version 2 was slower than the reference to the same request, with the margin added, than not.

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::buckets::Buckets;
 use super::completeness::Completeness;
 use super::evidence::{Apart, Bets, Counts, family, float, interval, least, mean};
 use super::tally::{
-    EndpointTally, Field, FieldTally, LatencyTally, MOST_ENDPOINTS, MOST_FIELDS, Pairs, QUANTILES,
-    Tally,
+    EndpointTally, Field, FieldTally, LatencyTally, MOST_ENDPOINTS, MOST_FIELDS, MomentTally,
+    Pairs, QUANTILES, Tally,
 };
 use super::tolerances::Tolerances;
 use super::trial::ReferenceKind;
 use super::verdict::{
-    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, LatencyVerdict, Standing,
+    Decision, EndpointVerdict, Excess, Failed, FieldVerdict, InMoments, LatencyVerdict, Standing,
     Unreferenced, Verdict,
 };
 use super::words;
@@ -172,6 +173,7 @@ impl Scales {
             ok: true,
             verdict: decision,
             completeness: share,
+            earlier: completeness.earlier,
             requests,
             needs,
             reasons: Vec::new(),
@@ -232,7 +234,7 @@ impl Scales {
             ])
             .fold(Some(0), at_least);
         if let Some(latency) = &latency {
-            for beyond in &latency.beyond[..2] {
+            for beyond in &latency.beyond {
                 needs = at_least(needs, self.missing(&self.slow, beyond));
             }
         }
@@ -366,17 +368,53 @@ impl Scales {
 
     fn latency(&self, tally: &LatencyTally) -> LatencyVerdict {
         let quantiles =
-            |buckets: &super::Buckets| QUANTILES.map(|q| buckets.quantile(q).unwrap_or_default());
-        let beyond = |pairs: &Pairs| self.excess(pairs, tally.beyond_tested, &self.slow.bad, 0);
+            |buckets: &Buckets| QUANTILES.map(|q| buckets.quantile(q).unwrap_or_default());
+        let moments = &tally.moments;
+        let slow = |pairs: &Pairs, of: u64, by_moments: &Pairs| {
+            let excess = self.excess(pairs, of, &self.slow.bad, 0);
+            by_moment(excess, by_moments, moments, &self.slow.bad)
+        };
         let compared = tally.slower.v2 + tally.slower.reference;
+        let (ratio_low, ratio_high) = if self.explains {
+            self.median_between(&tally.ratio)
+        } else {
+            (0.0, None)
+        };
         LatencyVerdict {
             v1: quantiles(&tally.v1),
             v2: quantiles(&tally.v2),
             control: (tally.control.count() > 0).then(|| quantiles(&tally.control)),
             ratio: float(tally.ratio.quantile(0.5).unwrap_or_default()) / 1000.0,
-            beyond: [0, 1, 2].map(|index| beyond(&tally.beyond[index])),
-            slower: self.excess(&tally.slower, compared, &self.slow.bad, 0),
+            ratio_low,
+            ratio_high,
+            beyond: [0, 1, 2].map(|index| {
+                slow(
+                    &tally.beyond[index],
+                    tally.beyond_tested,
+                    &moments.beyond[index],
+                )
+            }),
+            slower: slow(&tally.slower, compared, &moments.slower),
         }
+    }
+
+    /// Between which ends the median of what is counted in thousandths is: more than half are above the lower one, and fewer
+    /// above the upper one.
+    fn median_between(&self, thousandths: &Buckets) -> (f64, Option<f64>) {
+        let (all, mut below) = (thousandths.count(), 0);
+        let (mut low, mut high) = (0, None);
+        for (end, count) in thousandths.iter() {
+            below += count;
+            let above = all - below;
+            let shows =
+                |more, fewer| self.no_noise.log(&Counts::new(more, fewer, all)) >= self.target;
+            if shows(above, below) {
+                low = end;
+            } else if high.is_none() && shows(below, above) {
+                high = Some(end);
+            }
+        }
+        (float(low) / 1000.0, high.map(|end| float(end) / 1000.0))
     }
 
     /// `selected`: how many of the ups are the reason why it is looked at.
@@ -397,6 +435,7 @@ impl Scales {
             high,
             evidence: bad.log(&evidence) / std::f64::consts::LN_10,
             beyond: false,
+            moments: None,
         }
     }
 
@@ -428,7 +467,11 @@ impl Scales {
             tested += beyond_tested;
             measured += v1.count();
         }
-        (measured > 0).then(|| self.excess(&all, tested, &self.slowest.bad, 0))
+        (measured > 0).then(|| {
+            let excess = self.excess(&all, tested, &self.slowest.bad, 0);
+            let moments = &tally.moments;
+            by_moment(excess, &moments.beyond[2], moments, &self.slowest.bad)
+        })
     }
 
     /// Finds out which claims are refuted.
@@ -542,6 +585,24 @@ impl Scales {
             needs = at_least(needs, spread);
         }
         needs
+    }
+}
+
+/// The same with the evidence of moments instead of requests.
+///
+/// Moments of several pods may be the same ones, so that what they say is not independent. The mean of their evidence is
+/// valid even then, and the evidence of their mean counts is at most that.
+fn by_moment(excess: Excess, pairs: &Pairs, moments: &MomentTally, bad: &Bets) -> Excess {
+    let counts = Counts::new(pairs.v2, pairs.reference, moments.over);
+    let counts = counts.times(1.0 / float(moments.pods.max(1)));
+    Excess {
+        evidence: bad.log(&counts) / std::f64::consts::LN_10,
+        moments: Some(InMoments {
+            v2: pairs.v2,
+            reference: pairs.reference,
+            of: moments.over,
+        }),
+        ..excess
     }
 }
 

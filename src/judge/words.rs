@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::trial::ReferenceKind;
 use super::verdict::{
-    Decision, EndpointVerdict, Excess, FieldVerdict, LatencyVerdict, Standing, Verdict,
+    Decision, EndpointVerdict, Excess, FieldVerdict, InMoments, LatencyVerdict, Standing, Verdict,
 };
 use crate::compare::DifferenceKind;
 use crate::mock::shadow::CALL;
@@ -123,8 +123,13 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
             lost.join(", ")
         };
         incomplete = Some(format!(
-            "only {} of the traffic was judged, and --min-completeness asks for {}: {why}",
+            "only {} of {} was judged, and --min-completeness asks for {}: {why}",
             percent(verdict.completeness),
+            if verdict.earlier > 0 {
+                "the latest half of the traffic"
+            } else {
+                "the traffic"
+            },
             percent(tolerances.min_completeness),
         ));
     }
@@ -155,10 +160,11 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
     if let Some(slow) = verdict.slow.filter(|slow| slow.beyond) {
         reasons.push(format!(
             "over all endpoints {} of {} answers of version 2 were beyond the p99 of its reference with the margin added, and \
-             {} of its reference",
+             {} of its reference{}",
             grouped(slow.v2),
             grouped(slow.of),
             grouped(slow.reference),
+            slow.moments.map(in_moments).unwrap_or_default(),
         ));
     }
     reasons.extend(incomplete);
@@ -323,12 +329,30 @@ fn slower(took: &LatencyVerdict) -> String {
             time(reference[index])
         )
     };
+    let all = took.beyond.iter().chain([&took.slower]);
+    let clearest = all
+        .filter(|it| it.beyond)
+        .max_by(|a, b| a.evidence.total_cmp(&b.evidence));
+    let between = match took.ratio_high {
+        Some(high) => format!(", between {:.2} and {high:.2}", took.ratio_low),
+        None => String::new(),
+    };
+    let when = clearest.and_then(|it| it.moments).map(in_moments);
+    let when = when.unwrap_or_default();
     format!(
-        "version 2 is slower than {name}: {}, {}, {}; the same request takes {:.2} times as long (median)",
+        "version 2 is slower than {name}: {}, {}, {}; the same request takes {:.2} times as long (median{between}){when}",
         quantile(0, "p50"),
         quantile(1, "p90"),
         quantile(2, "p99"),
         took.ratio,
+    )
+}
+
+fn in_moments(moments: InMoments) -> String {
+    format!(
+        "; that is so at {} moments, and the other way round at {}",
+        grouped(moments.v2),
+        grouped(moments.reference)
     )
 }
 

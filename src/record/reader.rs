@@ -17,7 +17,7 @@ use super::input::{Format, Input};
 use super::jsonl::Lines;
 use super::{RecordError, har};
 use crate::account::{Account, Counter, Reason};
-use crate::exchange::{Completeness, ConnectionId, Event, Exchange, ExchangeId};
+use crate::exchange::{Completeness, ConnectionId, Event, Exchange, ExchangeId, NoAnswer};
 use crate::time::Timestamp;
 
 /// Reads recordings of messages (`.gor`, `.jsonl`, `.har`), several as if they were one, in the order of time.
@@ -504,7 +504,10 @@ impl Ids {
         events.push_back(Event::Request(Arc::new(request)));
         events.push_back(match exchange.response {
             Some(response) => Event::Response { id, response },
-            None => Event::Unanswered { id },
+            None => Event::Unanswered {
+                id,
+                why: NoAnswer::Ended,
+            },
         });
     }
 }

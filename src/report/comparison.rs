@@ -203,7 +203,7 @@ const fn standing(standing: Standing) -> &'static str {
     }
 }
 
-fn share(part: u64, of: u64) -> String {
+pub(super) fn share(part: u64, of: u64) -> String {
     if part == 0 || of == 0 {
         return "-".to_owned();
     }
@@ -215,7 +215,7 @@ fn share(part: u64, of: u64) -> String {
     }
 }
 
-fn cut(name: &str) -> String {
+pub(super) fn cut(name: &str) -> String {
     if name.chars().count() <= WIDEST {
         return name.to_owned();
     }
@@ -223,13 +223,13 @@ fn cut(name: &str) -> String {
 }
 
 /// Longer names of endpoints are cut in the table.
-const WIDEST: usize = 48;
+pub(super) const WIDEST: usize = 48;
 
 /// So many endpoints are listed.
-const MOST_ENDPOINTS: usize = 40;
+pub(super) const MOST_ENDPOINTS: usize = 40;
 
 /// So many fields of an endpoint are listed.
-const MOST_FIELDS: usize = 10;
+pub(super) const MOST_FIELDS: usize = 10;
 
 /// So many examples are asked for where that takes a request each.
 const MOST_EXAMPLES: usize = 50;
@@ -240,6 +240,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::judge::{Completeness, Judge, Latency, LatencyMargin, Tolerances, Trial};
+    use crate::time::Timestamp;
 
     /// Of a version 2 that is wrong at POST /orders and fails GET /items now and then.
     pub(in crate::report) fn rejected() -> Verdict {
@@ -255,6 +256,7 @@ pub(super) mod tests {
                 latency: (!v2_failed).then_some(Latency {
                     v1: Duration::from_millis(1),
                     v2: Duration::from_millis(2),
+                    sent: Timestamp::from_secs_nanos(index, 0),
                 }),
                 reference: None,
             };

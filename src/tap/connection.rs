@@ -311,6 +311,7 @@ impl Connection {
                 for (_, kept) in &suspended.segments {
                     count_unread(&kept.as_segment(), Reason::AfterClose, sink);
                 }
+                self.dialogue.was_reset(suspended.direction);
                 Ending::Reset
             }
             None => ending,

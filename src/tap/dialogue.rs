@@ -179,6 +179,13 @@ impl Dialogue {
         self.note_loss(direction, was_lost, sink);
     }
 
+    /// Notes that a direction was reset: if it is the client's, nobody waits for an answer any more.
+    pub(super) fn was_reset(&mut self, direction: usize) {
+        if self.client == Some(direction) {
+            self.pairing.client_leaves();
+        }
+    }
+
     /// Notes that a direction has ended.
     pub(super) fn end(&mut self, direction: usize, ending: Ending, sink: &mut Sink<'_>) {
         self.drain(direction, sink);
@@ -193,6 +200,9 @@ impl Dialogue {
                 let step = reader.end(ending == Ending::Fin);
                 self.follow(direction, step, None, Some(ending), sink);
             }
+        }
+        if is_client && ending == Ending::Fin {
+            self.pairing.client_leaves();
         }
         if !is_client && self.client.is_some() {
             self.pairing.end_answers(sink);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::Sink;
 use super::lane::Start;
 use crate::account::{Counter, Reason};
-use crate::exchange::{Completeness, Doubts, Event, ExchangeId, Request, Response};
+use crate::exchange::{Completeness, Doubts, Event, ExchangeId, NoAnswer, Request, Response};
 use crate::http1::RequestHead;
 
 /// The requests of one connection whose exchange is not over, oldest first.
@@ -35,6 +35,8 @@ pub(super) struct Pairing {
     damaged: bool,
     /// No answer will come any more.
     server_ended: bool,
+    /// The client's side ended before the server's.
+    client_left: bool,
 }
 
 struct Pending {
@@ -380,6 +382,11 @@ impl Pairing {
         self.uncertain = true;
     }
 
+    /// The client sends nothing more, and has no use for answers.
+    pub(super) fn client_leaves(&mut self) {
+        self.client_left |= !self.server_ended;
+    }
+
     /// No answer will come any more.
     pub(super) fn end_answers(&mut self, sink: &mut Sink<'_>) {
         self.server_ended = true;
@@ -452,7 +459,14 @@ impl Pairing {
                     let response = *response;
                     sink.events.push_back(Event::Response { id, response });
                 }
-                _ => sink.events.push_back(Event::Unanswered { id }),
+                _ => sink.events.push_back(Event::Unanswered {
+                    id,
+                    why: if self.client_left {
+                        NoAnswer::ClientLeft
+                    } else {
+                        NoAnswer::Ended
+                    },
+                }),
             }
         }
     }

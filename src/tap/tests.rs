@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Limits;
 use super::connections::Connections;
 use crate::account::{Counter, Reason};
-use crate::exchange::{Event, Request};
+use crate::exchange::{Event, NoAnswer, Request};
 use crate::restraint::Share;
 use crate::tap::Watch;
 use crate::time::Timestamp;
@@ -91,6 +91,45 @@ fn a_syn_ack_inside_a_connection_brings_no_data_and_ends_nothing() {
     let seen = requests(&mut connections);
     assert_eq!(targets(&seen), [b"/good"]);
     assert_eq!(connections.account.dropped(Reason::UnexpectedSyn), 1);
+}
+
+/// Why the only request has no answer.
+fn why(segments: &[Segment<'_>]) -> Option<NoAnswer> {
+    let mut connections = connected();
+    connections.segment(&sent(1, 1001, DATA, b"GET / HTTP/1.1\r\n\r\n"));
+    for segment in segments {
+        connections.segment(segment);
+    }
+    connections.finish();
+    connections.events.iter().find_map(|event| match event {
+        Event::Unanswered { why, .. } => Some(*why),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_client_that_leaves_before_the_answer_is_told_from_a_server_that_gives_none() {
+    let fin = TcpFlags::FIN | TcpFlags::ACK;
+    let rst = TcpFlags::RST | TcpFlags::ACK;
+    let client_fin = sent(19, 1001, fin, b"");
+    let server_fin = answered(1001, 19, fin, b"");
+    let server_fin_later = answered(1001, 20, fin, b"");
+    let client_fin_later = sent(19, 1002, fin, b"");
+    for (segments, expected) in [
+        (vec![client_fin, server_fin_later], NoAnswer::ClientLeft),
+        (vec![client_fin], NoAnswer::ClientLeft),
+        (vec![sent(19, 1001, rst, b"")], NoAnswer::ClientLeft),
+        (
+            vec![client_fin, answered(1001, 20, rst, b"")],
+            NoAnswer::ClientLeft,
+        ),
+        (vec![server_fin, client_fin_later], NoAnswer::Ended),
+        (vec![answered(1001, 19, rst, b"")], NoAnswer::Ended),
+        (vec![], NoAnswer::Ended),
+    ] {
+        assert_eq!(why(&segments), Some(expected), "{segments:?}");
+    }
+    assert_eq!(why(&[client_fin, answered(1001, 20, DATA, OK)]), None);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use shadowtap::judge::{
     Trial, decision,
 };
 
+use shadowtap::time::Timestamp;
+
 use super::rng::Rng;
 
 /// What is wrong with version 2.
@@ -37,6 +39,10 @@ pub(crate) struct Scene {
     pub(crate) errors: f64,
     /// With what noise is measured.
     pub(crate) noise_by: NoiseBy,
+    /// Requests in a second.
+    pub(crate) rate: f64,
+    /// So often in a second each copy stands still, for up to a second: what is sent to it meanwhile waits.
+    pub(crate) stalls: f64,
 }
 
 /// With what noise is measured.
@@ -88,6 +94,8 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
     let (tolerances, completeness) = (Tolerances::default(), Completeness::default());
     // The load goes up and down for all of them together, and some noise comes in bursts.
     let (mut load, mut is_burst) = (0.0, false);
+    // In seconds; until when version 1, version 2 and the control stand still.
+    let (mut now, mut still_until) = (1.0, [0.0f64; 3]);
     for requests in 1..=most {
         load = 0.98 * load + 0.02 * normal(&mut rng);
         if rng.one_in(50) {
@@ -95,6 +103,16 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
         }
         let index = endpoint(&mut rng);
         let own_cost = normal(&mut rng);
+        let passed = -(1.0 - uniform(&mut rng)).ln() / scene.rate;
+        now += passed;
+        if scene.stalls > 0.0 {
+            for until in &mut still_until {
+                if chance(&mut rng, scene.stalls * passed) {
+                    *until = now + uniform(&mut rng);
+                }
+            }
+        }
+        let waits = still_until.map(|until| (until - now).max(0.0));
         let is_now = |index: usize| index.is_multiple_of(2) || is_burst;
         let changes = |rng: &mut Rng| -> Vec<bool> {
             let noise = scene.noise.iter().enumerate();
@@ -135,11 +153,11 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
             chance(&mut rng, scene.errors + more),
             chance(&mut rng, scene.errors),
         ];
-        let mut took = |tail: f64| {
+        let mut took = |waits: f64, tail: f64| {
             let own = normal(&mut rng);
             let z = (own_cost + own) * std::f64::consts::FRAC_1_SQRT_2;
             let millis = 20.0 * (0.5 * z + load).exp();
-            Duration::from_secs_f64(millis / 1000.0 * if z > 1.645 { tail } else { 1.0 })
+            Duration::from_secs_f64(waits + millis / 1000.0 * if z > 1.645 { tail } else { 1.0 })
         };
         let tail = if let Fault::Tail(tail) = scene.fault {
             tail
@@ -147,10 +165,11 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
             1.0
         };
         let latency = Latency {
-            v1: took(1.0),
-            v2: took(tail),
+            v1: took(waits[0], 1.0),
+            v2: took(waits[1], tail),
+            sent: Timestamp::ZERO.after(Duration::from_secs_f64(now)),
         };
-        let control_took = took(1.0);
+        let control_took = took(waits[2], 1.0);
         let reference = match scene.noise_by {
             NoiseBy::Control => Some(Reference {
                 kind: ReferenceKind::Control,

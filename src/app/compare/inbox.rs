@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use crate::exchange::{ExchangeId, Request, Response};
+use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
 use crate::replay::{Outcome, Replay, WhenFull};
 
 /// What the thread that compares hears of.
@@ -16,7 +16,7 @@ pub(super) enum Seen {
     /// Version 1's answer.
     Version1(ExchangeId, Box<Response>),
     /// Version 1 has not answered.
-    Unanswered(ExchangeId),
+    Unanswered(ExchangeId, NoAnswer),
     /// Version 1 has answered, and there was no room for the answer.
     Version1Lost(ExchangeId),
     /// What became of the replay to version 2.
@@ -53,7 +53,7 @@ impl Seen {
                 Self::Expected(request) => {
                     message(request.head.bytes().len(), request.body.wire.len())
                 }
-                Self::Unanswered(_) | Self::Version1Lost(_) | Self::Lost(..) => 0,
+                Self::Unanswered(..) | Self::Version1Lost(_) | Self::Lost(..) => 0,
             }
     }
 

@@ -11,7 +11,7 @@ use crate::exchange::{Request, Response};
 use crate::time::Timestamp;
 
 /// Version 1's last answers to safe requests, a bounded number of them.
-pub(super) struct Repeats {
+pub(in crate::app) struct Repeats {
     hashes: RandomState,
     last: AHashMap<u64, (Timestamp, Arc<Response>)>,
     /// Oldest first, with what each takes in memory.
@@ -20,7 +20,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    pub(super) fn new() -> Self {
+    pub(in crate::app) fn new() -> Self {
         Self {
             hashes: RandomState::new(),
             last: AHashMap::new(),
@@ -31,7 +31,7 @@ impl Repeats {
 
     /// Version 1's answer to the same request within the last seconds, if there is one; `response`, the answer to this one,
     /// takes its place.
-    pub(super) fn exchange(
+    pub(in crate::app) fn exchange(
         &mut self,
         request: &Request,
         response: &Arc<Response>,
@@ -68,8 +68,12 @@ impl Repeats {
         for (name, value) in request.head.fields().iter() {
             let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
             if !NEVER_THE_SAME.iter().any(is) {
-                for byte in name {
-                    hasher.write_u8(byte.to_ascii_lowercase());
+                let mut lower = [0; LONGEST_NAME];
+                for part in name.chunks(LONGEST_NAME) {
+                    let lower = &mut lower[..part.len()];
+                    lower.copy_from_slice(part);
+                    lower.make_ascii_lowercase();
+                    hasher.write(lower);
                 }
                 value.hash(&mut hasher);
             }
@@ -99,6 +103,9 @@ const NEVER_THE_SAME: [&str; 18] = [
     "x-forwarded-port",
     "x-request-id",
 ];
+
+/// Names are hashed in pieces of so many bytes; few have more than one.
+const LONGEST_NAME: usize = 32;
 
 /// Later, the answer may rightly be another one.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use bytes::Bytes;
 
 use super::{Kind, Record, connection_of};
-use crate::exchange::{ConnectionId, Event, ExchangeId, Request, Response};
+use crate::exchange::{ConnectionId, Event, ExchangeId, NoAnswer, Request, Response};
 use crate::record::damage::Damage;
 use crate::record::message::{self, Parsed};
 use crate::record::reader::Ids;
@@ -48,8 +48,8 @@ impl Pairing {
     /// The end: no more answers will come.
     pub(crate) fn finish(&mut self, events: &mut VecDeque<Event>) {
         self.open.clear();
-        let unanswered = std::mem::take(&mut self.by_age).into_keys();
-        events.extend(unanswered.map(|id| Event::Unanswered { id }));
+        let open = std::mem::take(&mut self.by_age).into_keys();
+        events.extend(open.map(unanswered));
     }
 
     fn request(
@@ -72,14 +72,14 @@ impl Pairing {
         let last_byte = record.time.after(record.latency.unwrap_or_default());
         if let Some(older) = self.open.insert(record.id.clone(), Open { id, method }) {
             self.by_age.remove(&older.id);
-            events.push_back(Event::Unanswered { id: older.id });
+            events.push_back(unanswered(older.id));
         }
         self.by_age.insert(id, record.id.clone());
         if self.by_age.len() > MAX_OPEN
             && let Some((oldest, key)) = self.by_age.pop_first()
         {
             self.open.remove(&key);
-            events.push_back(Event::Unanswered { id: oldest });
+            events.push_back(unanswered(oldest));
         }
         events.push_back(Event::Request(Arc::new(Request {
             id,
@@ -109,7 +109,7 @@ impl Pairing {
         let (interim, parsed) = match message::response(record.payload.clone(), method) {
             Ok(parsed) => parsed,
             Err(error) => {
-                events.extend(open.map(|open| Event::Unanswered { id: open.id }));
+                events.extend(open.map(|open| unanswered(open.id)));
                 return Err(damage(&record, format_args!("no HTTP response: {error}")));
             }
         };
@@ -138,6 +138,13 @@ impl Pairing {
             }
         });
         check_excess(&record, parsed.excess)
+    }
+}
+
+const fn unanswered(id: ExchangeId) -> Event {
+    Event::Unanswered {
+        id,
+        why: NoAnswer::Ended,
     }
 }
 
