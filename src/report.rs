@@ -1,6 +1,7 @@
 //! What a person reads at the end: the account, and the table of exchanges.
 
 mod comparison;
+mod endpoints;
 mod junit;
 
 use std::fmt::{self, Write as _};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::comparison::named;
 pub use self::comparison::{Shown, verdict};
+pub use self::endpoints::EndpointTable;
 pub use self::junit::junit;
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::exchange::{Completeness, Exchange};

@@ -104,16 +104,28 @@ fn version_2(total: u32) -> SocketAddr {
 struct Running {
     child: Child,
     admin: SocketAddr,
+    token: Option<&'static str>,
     _directory: tempfile::TempDir,
 }
 
 impl Running {
     fn start(total: u32) -> Self {
+        Self::start_behind(total, None)
+    }
+
+    /// With an admin server that wants `token`.
+    fn start_behind(total: u32, token: Option<&'static str>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("orders.gor");
         fs::write(&file, recording()).expect("written");
         let to = format!("http://{}", version_2(total));
-        let mut child = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        if let Some(token) = token {
+            let file = directory.path().join("token");
+            fs::write(&file, token).expect("written");
+            command.env("SHADOWTAP_ADMIN_TOKEN_FILE", file);
+        }
+        let mut child = command
             .args(["replay", "--compare", "--admin", "127.0.0.1:0", "--to", &to])
             .arg(&file)
             .stderr(Stdio::piped())
@@ -133,6 +145,7 @@ impl Running {
         Self {
             child,
             admin,
+            token,
             _directory: directory,
         }
     }
@@ -140,8 +153,12 @@ impl Running {
     /// Status and body.
     fn ask(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("it listens");
+        let token = self
+            .token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let token = token.unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: a\r\n{token}Content-Length: 0\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
@@ -276,6 +293,17 @@ fn an_equal_version_is_promoted_once_enough_is_known() {
 
 #[test]
 fn the_dashboard_shows_the_regression_in_a_browser() {
+    look(None);
+}
+
+/// The browser asks for the password, and has it for the events as well.
+#[test]
+fn the_dashboard_behind_a_token_opens_with_the_token_as_password() {
+    look(Some("correct-horse-battery-staple"));
+}
+
+/// Looks at the dashboard in a browser, behind `token`.
+fn look(token: Option<&'static str>) {
     let look = in_root("tests/browser/look.mjs");
     if !in_root("tests/browser/node_modules/playwright-core").exists() {
         assert!(
@@ -285,10 +313,15 @@ fn the_dashboard_shows_the_regression_in_a_browser() {
         eprintln!("not run: playwright-core is missing; 'make setup' installs it");
         return;
     }
-    let running = Running::start(3980);
+    let running = Running::start_behind(3980, token);
     let mut command = Command::new("node");
+    if let Some(token) = token {
+        command.env("TOKEN", token);
+    }
     command.arg(look).arg(format!("http://{}/", running.admin));
-    if let Some(folder) = std::env::var_os("SHADOWTAP_SCREENSHOTS") {
+    if let Some(folder) = std::env::var_os("SHADOWTAP_SCREENSHOTS")
+        && token.is_none()
+    {
         command.arg(folder);
     }
     let output = command.output().expect("node runs");

@@ -1,17 +1,20 @@
 //! `inspect`: files → exchanges → a table or JSON lines.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::sync::Arc;
 
 use super::Finished;
+use super::compare::{Repeats, random_key};
 use super::input::Input;
 use crate::account::Account;
 use crate::cli::inspect::{Job, Output};
+use crate::compare::{self, Rules};
 use crate::exchange::{Exchange, Joiner};
 use crate::progress::{Progress, Screen};
 use crate::record::jsonl::{self, Detail};
-use crate::report::{self, Totals};
+use crate::report::{self, EndpointTable, Totals};
 use crate::sandbox::{Needs, Sandbox};
-use crate::traffic::Choice;
+use crate::traffic::{Choice, Redactor};
 
 /// Runs `shadowtap inspect`.
 ///
@@ -19,8 +22,9 @@ use crate::traffic::Choice;
 /// When a file does not open, or standard output fails.
 pub fn run(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<Finished> {
     let input = Input::open(&job.files, job.tap)?;
+    let overview = Overview::new(Redactor::new(random_key()?, Vec::new()));
     sandbox.enter_quietly(&Needs::reading(&job.files));
-    show(input, &job.choice, job.output, screen)
+    show(input, &job.choice, job.output, overview, screen)
         .map_err(|error| anyhow::Error::new(error).context("standard output: writing failed"))
 }
 
@@ -28,6 +32,7 @@ fn show(
     mut input: Input,
     choice: &Choice,
     output: Output,
+    mut overview: Overview,
     screen: &Screen,
 ) -> io::Result<Finished> {
     // A table on the same terminal shows well enough how far it is.
@@ -44,7 +49,6 @@ fn show(
         left_out += u64::from(!is_chosen);
         is_chosen
     };
-    let mut totals = Totals::new();
     if output == Output::Table {
         writeln!(out, "{}", report::exchange_heading())?;
     }
@@ -56,7 +60,7 @@ fn show(
                 if let Some(exchange) = joiner.push(event)
                     && chosen(&exchange)
                 {
-                    print(&exchange, output, &mut totals, &mut out)?;
+                    print(exchange, output, &mut overview, &mut out)?;
                 }
             }
             Ok(None) => break,
@@ -68,7 +72,7 @@ fn show(
     }
     let late = joiner.late();
     for exchange in joiner.finish().filter(|exchange| chosen(exchange)) {
-        print(&exchange, output, &mut totals, &mut out)?;
+        print(exchange, output, &mut overview, &mut out)?;
     }
     out.flush()?;
     if left_out > 0 {
@@ -84,7 +88,11 @@ fn show(
     }
     let account: Account = input.account();
     if output == Output::Table {
-        write!(out, "\n{totals}\n\n{}", report::account(&account, &[]))?;
+        let Overview {
+            totals, endpoints, ..
+        } = &overview;
+        let account = report::account(&account, &[]);
+        write!(out, "\n{totals}\n\n{endpoints}\n{account}")?;
         out.flush()?;
     }
     Ok(Finished {
@@ -97,17 +105,65 @@ fn show(
 }
 
 fn print(
-    exchange: &Exchange,
+    exchange: Exchange,
     output: Output,
-    totals: &mut Totals,
+    overview: &mut Overview,
     out: &mut impl Write,
 ) -> io::Result<()> {
     match output {
         Output::Table => {
-            totals.add(exchange);
-            writeln!(out, "{}", report::exchange_line(exchange))
+            writeln!(out, "{}", report::exchange_line(&exchange))?;
+            overview.add(exchange);
+            Ok(())
         }
-        Output::Json => jsonl::write_exchange(exchange, out, Detail::Inspect),
+        Output::Json => jsonl::write_exchange(&exchange, out, Detail::Inspect),
+    }
+}
+
+/// What is said of all exchanges together.
+struct Overview {
+    totals: Totals,
+    endpoints: EndpointTable,
+    repeats: Repeats,
+    rules: Rules,
+    redactor: Redactor,
+}
+
+impl Overview {
+    fn new(redactor: Redactor) -> Self {
+        Self {
+            totals: Totals::new(),
+            endpoints: EndpointTable::new(),
+            repeats: Repeats::new(),
+            rules: Rules::default(),
+            redactor,
+        }
+    }
+
+    fn add(&mut self, exchange: Exchange) {
+        self.totals.add(&exchange);
+        let Some(request) = exchange.request else {
+            return;
+        };
+        self.endpoints.add(&request, exchange.response.as_ref());
+        let Some(response) = exchange.response.map(Arc::new) else {
+            return;
+        };
+        if !response.completeness.is_whole() || !request.completeness.is_whole() {
+            return;
+        }
+        let Some(before) = self.repeats.exchange(&request, &response) else {
+            return;
+        };
+        let differences = compare::differences(&request, &before, &response, &self.rules);
+        // What is too large to be compared is no repeat.
+        if let Ok(differences) = differences {
+            let shown = differences.iter().map(|difference| {
+                let shown = self.redactor.difference(difference);
+                (shown.field, shown.kind, (shown.v1, shown.v2))
+            });
+            self.endpoints.add_repeat(&request, shown);
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use super::options::{ChooseFlags, FileFlags, TapFlags};
 use crate::tap::TapConfig;
 use crate::traffic::Choice;
 
-/// Show what is in a capture or a recording: a table of exchanges, totals, losses by reason.
+/// Show what is in a capture or a recording: a table of exchanges, totals, a table of endpoints with where version 1 differs from
+/// itself, losses by reason.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     shadowtap inspect traffic.pcap\n  \

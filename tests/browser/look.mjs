@@ -1,10 +1,14 @@
 // Looks at the dashboard as a person would, in headless Chromium: look.mjs URL [FOLDER-FOR-SCREENSHOTS]
+// With TOKEN in the environment the server must ask for a password first, and this is it.
 // Prints what it saw; exit code 1 when something is not as it should be.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 
 const [url, folder] = process.argv.slice(2);
+const token = process.env.TOKEN;
+// What a person types when the browser asks.
+const httpCredentials = token && { username: "anybody", password: token };
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: [
@@ -13,14 +17,24 @@ const browser = await chromium.launch({
   ],
 });
 try {
+  if (token) await isAskedForPassword();
   for (const colorScheme of ["light", "dark"]) await look(colorScheme);
 } finally {
   await browser.close();
 }
 console.log("all is as it should be");
 
+async function isAskedForPassword() {
+  for (const password of [undefined, `${token}?`]) {
+    const page = await browser.newPage({ httpCredentials: password && { username: "anybody", password } });
+    // Nobody sits there who could type another one.
+    await assert.rejects(page.goto(url), /ERR_INVALID_AUTH_CREDENTIALS/);
+    await page.close();
+  }
+}
+
 async function look(colorScheme) {
-  const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, colorScheme });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, colorScheme, httpCredentials });
   const wrong = [];
   page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
   page.on("pageerror", (error) => wrong.push(error.message));
