@@ -330,7 +330,8 @@ fn live_config(ends: Vec<WatchedEnd>) -> LiveConfig {
         workers: NonZeroUsize::MIN,
         ends,
         filter: None,
-        buffer: DEFAULT_BUFFER,
+        // Versions, load and mirror take turns here: what comes meanwhile waits.
+        buffer: 4 * DEFAULT_BUFFER,
         snaplen: DEFAULT_SNAPLEN,
     }
 }
