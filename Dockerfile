@@ -9,15 +9,19 @@ FROM docker.io/library/rust:1-slim-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates gcc libc6-dev libcap2-bin libpcap-dev \
  && rm -rf /var/lib/apt/lists/*
+# Before the sources, so that it is built once.
+RUN cargo install --quiet --locked cargo-cyclonedx@0.5.9
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY tests/tests.rs tests/
-RUN cargo build --locked --release --bins
+COPY benches benches
+RUN cargo build --locked --release --bins \
+ && cargo cyclonedx --quiet --format json --spec-version 1.5
 
 # A root file system of the two programs and the libraries that they say they need.
 RUN set -eu; \
-    mkdir -p /image/usr/local/bin /image/etc/ssl/certs /image/tmp; \
+    mkdir -p /image/usr/local/bin /image/etc/ssl/certs /image/tmp /image/usr/share/sbom /image/var/lib/dpkg/status.d; \
     chmod 1777 /image/tmp; \
     cp target/release/shadowtap target/release/sample-app /image/usr/local/bin/; \
     # Under this name it takes GoReplay's command line: `command: ["gor"]` in a manifest stays as it is.
@@ -25,7 +29,12 @@ RUN set -eu; \
     for library in $(ldd target/release/shadowtap target/release/sample-app | grep -o '/[^ )]*' | grep -v ':$' | sort -u); do \
         mkdir -p "/image$(dirname "$library")"; \
         cp -L "$library" "/image$library"; \
+        # Where scanners look for the packages of an image without a package manager.
+        package=$(dpkg -S "*/${library##*/}" | head -n 1 | cut -d: -f1); \
+        dpkg -s "$package" > "/image/var/lib/dpkg/status.d/$package"; \
     done; \
+    cp shadowtap.cdx.json /image/usr/share/sbom/; \
+    cp /etc/os-release /image/etc/; \
     cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/; \
     echo 'root:x:0:0:root:/:/nonexistent' > /image/etc/passwd; \
     echo 'shadowtap:x:65532:65532:shadowtap:/:/nonexistent' >> /image/etc/passwd; \

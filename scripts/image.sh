@@ -63,6 +63,7 @@ build() {
     mounted=$(buildah mount "$(buildah from --pull-never "$IMAGE")")
     say "$(du -sm "$mounted" | cut -f1) MB: $(find "$mounted" -type f | wc -l) files"
     getcap "$mounted/usr/local/bin/shadowtap"
+    say "bill of materials: $(grep -c '"bom-ref"' "$mounted/usr/share/sbom/shadowtap.cdx.json") crates, Debian's $(ls "$mounted/var/lib/dpkg/status.d" | tr '\n' ' ')"
     buildah rm --all >/dev/null
 }
 
