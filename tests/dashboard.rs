@@ -6,10 +6,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
+use shadowtap::cli::Config;
+
+use crate::support::peers::browse;
 use crate::support::run::{PROGRAM, in_root};
 
 /// Version 1's answers: 400 orders and 400 looks at the list, all in the first second, and one an hour later.
@@ -105,16 +108,17 @@ struct Running {
     child: Child,
     admin: SocketAddr,
     token: Option<&'static str>,
+    log: Option<JoinHandle<String>>,
     _directory: tempfile::TempDir,
 }
 
 impl Running {
-    fn start(total: u32) -> Self {
-        Self::start_behind(total, None)
+    fn start(total: u32, flags: &[&str]) -> Self {
+        Self::start_behind(total, None, flags)
     }
 
     /// With an admin server that wants `token`.
-    fn start_behind(total: u32, token: Option<&'static str>) -> Self {
+    fn start_behind(total: u32, token: Option<&'static str>, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("orders.gor");
         fs::write(&file, recording()).expect("written");
@@ -127,6 +131,7 @@ impl Running {
         }
         let mut child = command
             .args(["replay", "--compare", "--admin", "127.0.0.1:0", "--to", &to])
+            .args(flags)
             .arg(&file)
             .stderr(Stdio::piped())
             .spawn()
@@ -141,13 +146,27 @@ impl Running {
             }
             said += &line;
         };
-        thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let log = thread::spawn(move || {
+            log.read_to_string(&mut said).expect("text");
+            said
+        });
         Self {
             child,
             admin,
             token,
+            log: Some(log),
             _directory: directory,
         }
+    }
+
+    /// Stops it; everything that it said.
+    fn end(mut self) -> String {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill is there").success());
+        self.child.wait().expect("ended");
+        let log = self.log.take().expect("ended once");
+        log.join().expect("read")
     }
 
     /// Status and body.
@@ -233,7 +252,7 @@ fn holds(condition: &str, result: &Value) -> bool {
 
 #[test]
 fn a_wrong_version_is_rejected_in_every_form_of_the_verdict() {
-    let running = Running::start(3980);
+    let running = Running::start(3980, &[]);
     let verdict = running.wait();
     let path = argo("jsonPath");
     let key = path.strip_prefix("{$.").and_then(|it| it.strip_suffix('}'));
@@ -269,7 +288,7 @@ fn a_wrong_version_is_rejected_in_every_form_of_the_verdict() {
 
 #[test]
 fn an_equal_version_is_promoted_once_enough_is_known() {
-    let running = Running::start(4260);
+    let running = Running::start(4260, &[]);
     let verdict = running.wait();
     let result = &verdict["data"];
     assert_eq!(result["verdict"], "continue", "{verdict}");
@@ -293,42 +312,89 @@ fn an_equal_version_is_promoted_once_enough_is_known() {
 
 #[test]
 fn the_dashboard_shows_the_regression_in_a_browser() {
-    look(None);
+    let running = Running::start(3980, &[]);
+    browse("look.mjs", running.admin, None);
 }
 
 /// The browser asks for the password, and has it for the events as well.
 #[test]
 fn the_dashboard_behind_a_token_opens_with_the_token_as_password() {
-    look(Some("correct-horse-battery-staple"));
+    let token = "correct-horse-battery-staple";
+    let running = Running::start_behind(3980, Some(token), &[]);
+    browse("look.mjs", running.admin, Some(token));
 }
 
-/// Looks at the dashboard in a browser, behind `token`.
-fn look(token: Option<&'static str>) {
-    let look = in_root("tests/browser/look.mjs");
-    if !in_root("tests/browser/node_modules/playwright-core").exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "playwright-core is missing: run 'make setup'"
+#[test]
+fn credentials_are_not_shown_to_whoever_comes_by() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let token = folder.path().join("token");
+    fs::write(&token, "correct-horse").expect("written");
+    let token = token.to_str().expect("a plain path");
+    for (flags, refused) in [
+        (&["--compare"][..], Some("--admin")),
+        (&["--admin", "127.0.0.1:0"], Some("nothing is compared")),
+        (
+            &["--compare", "--admin", "0.0.0.0:0"],
+            Some("--admin-token-file"),
+        ),
+        (
+            &["--compare", "--admin", "[::]:0"],
+            Some("--admin-token-file"),
+        ),
+        (
+            &[
+                "--compare",
+                "--admin",
+                "0.0.0.0:0",
+                "--admin-token-file",
+                token,
+            ],
+            None,
+        ),
+        (&["--compare", "--admin", "[::1]:0"], None),
+    ] {
+        let line = [
+            "shadowtap",
+            "replay",
+            "a.gor",
+            "--to",
+            "http://v2",
+            "--reveal",
+        ];
+        let parsed = Config::parse(line.iter().chain(flags));
+        match refused {
+            None => assert!(parsed.is_ok(), "{flags:?}: {parsed:?}"),
+            Some(word) => {
+                let said = parsed.expect_err("refused").to_string();
+                assert!(said.contains("--reveal") && said.contains(word), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn credentials_are_shown_to_whoever_asked_for_that_alone() {
+    let examples = "/api/examples?endpoint=POST+%2Forders&field=body.total_cents&kind=value";
+    let pages = ["/", "/app.js", "/metrics", "/verdict", "/api/tally"];
+    let named = ["--reveal", "--redact", "header.authorization"];
+    for (flags, reveals) in [(&[][..], false), (&["--reveal"], true), (&named, false)] {
+        let running = Running::start(3980, flags);
+        running.wait();
+        let (_, shown) = running.ask("GET", examples);
+        assert!(shown.contains("total_cents"), "{shown}");
+        assert_eq!(
+            shown.contains("Bearer hunter2"),
+            reveals,
+            "{flags:?}: {shown}"
         );
-        eprintln!("not run: playwright-core is missing; 'make setup' installs it");
-        return;
+        assert_eq!(shown.contains("redacted-"), !reveals, "{flags:?}: {shown}");
+        for page in pages {
+            let (_, text) = running.ask("GET", page);
+            assert!(!text.contains("hunter2"), "{flags:?}: {page}: {text}");
+        }
+        let said = running.end();
+        let warns = said.contains("WARN --reveal: ");
+        assert_eq!(warns, !flags.is_empty(), "{flags:?}: {said}");
+        assert!(!said.contains("hunter2"), "{flags:?}: {said}");
     }
-    let running = Running::start_behind(3980, token);
-    let mut command = Command::new("node");
-    if let Some(token) = token {
-        command.env("TOKEN", token);
-    }
-    command.arg(look).arg(format!("http://{}/", running.admin));
-    if let Some(folder) = std::env::var_os("SHADOWTAP_SCREENSHOTS")
-        && token.is_none()
-    {
-        command.arg(folder);
-    }
-    let output = command.output().expect("node runs");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

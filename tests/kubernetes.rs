@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use shadowtap::cli::{Config, Job};
 
+use crate::support::cannot_run;
+use crate::support::peers::kubectl;
 use crate::support::run::{PROGRAM, in_root};
 use crate::support::stage::Process;
 
@@ -26,8 +28,7 @@ fn python() -> Option<PathBuf> {
         return Some(python);
     }
     let why = format!("{} is not there: run make setup", python.display());
-    assert!(std::env::var_os("CI").is_none(), "cannot run here: {why}");
-    eprintln!("skipped: {why}");
+    cannot_run(why);
     None
 }
 
@@ -464,10 +465,8 @@ fn the_component_adds_the_sidecar_that_inject_adds() {
             text.replace("- ../component\n", &format!("- ../{component}\n")),
         )
         .expect("written");
-        let built = match kustomize(&folder.path().join("example")) {
-            Ok(built) => built,
-            Err(why) if std::env::var_os("CI").is_some() => panic!("cannot run here: {why}"),
-            Err(why) => return eprintln!("skipped: {why}"),
+        let Some(built) = kustomize(&folder.path().join("example")) else {
+            return;
         };
         let documents = valid(&python, &built);
         let settings = documents
@@ -504,29 +503,16 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What `kubectl kustomize` or `kustomize build` makes of a folder.
-fn kustomize(folder: &Path) -> Result<String, String> {
-    let mut whys = Vec::new();
-    for command in [&["kubectl", "kustomize"][..], &["kustomize", "build"]] {
-        match Command::new(command[0])
-            .args(&command[1..])
-            .arg(folder)
-            .output()
-        {
-            Ok(output) if output.status.success() => {
-                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-            }
-            Ok(output) => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                whys.push(format!("{}: {}", command[0], why.trim()));
-            }
-            Err(error) => whys.push(format!("{}: {error}", command[0])),
-        }
-    }
-    Err(format!(
-        "{}; components need kubectl 1.21 or later, or kustomize 3.7 or later",
-        whys.join("; ")
-    ))
+/// What `kubectl kustomize` makes of a folder; `None` where there is no kubectl.
+fn kustomize(folder: &Path) -> Option<String> {
+    let output = Command::new(kubectl()?)
+        .arg("kustomize")
+        .arg(folder)
+        .output();
+    let output = output.expect("it was started before");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    Some(String::from_utf8(output.stdout).expect("YAML"))
 }
 
 #[test]
@@ -565,11 +551,9 @@ fn the_debug_profile_and_its_command_make_an_ephemeral_container_that_may_captur
 
 #[test]
 fn kubectl_debug_makes_a_container_that_may_capture_and_may_nothing_else() {
-    // It is a flag of kubectl 1.31, which Debian 12 does not have; the test above holds the profile to the schema in any case.
-    let help = Command::new("kubectl").args(["debug", "--help"]).output();
-    if !help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--custom")) {
-        return eprintln!("skipped: there is no kubectl that knows debug --custom");
-    }
+    let Some(kubectl) = kubectl() else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a directory");
     let patch = folder.path().join("patch.json");
     let server = Command::new("python3")
@@ -588,7 +572,8 @@ fn kubectl_debug_makes_a_container_that_may_capture_and_may_nothing_else() {
         .find(|line| line.starts_with("kubectl debug "));
     let command = command.expect("the command is in the walk-through");
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().expect("kubectl"))
+    assert_eq!(words.next(), Some("kubectl"));
+    let output = Command::new(kubectl)
         .args(["--kubeconfig=/dev/null", "--cache-dir"])
         .arg(folder.path())
         .arg(format!("--server=http://127.0.0.1:{}", port.trim()))

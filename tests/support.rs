@@ -1,5 +1,7 @@
 //! What the tests share.
 
+use std::fmt::Display;
+
 // Generated captures, by class, each with what must be found in it.
 pub(crate) mod cases;
 // The captures under fixtures/conformance.
@@ -42,3 +44,10 @@ pub(crate) mod runs;
 pub(crate) mod stage;
 // A target that keeps what it gets.
 pub(crate) mod target;
+
+/// What a test says that cannot run on this machine, before it returns. In CI, where everything is to be had, it fails.
+#[track_caller]
+pub(crate) fn cannot_run(why: impl Display) {
+    assert!(std::env::var_os("CI").is_none(), "cannot run here: {why}");
+    eprintln!("skipped: {why}");
+}

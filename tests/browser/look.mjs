@@ -4,18 +4,13 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
+import { launch } from "./launch.mjs";
 
 const [url, folder] = process.argv.slice(2);
 const token = process.env.TOKEN;
 // What a person types when the browser asks.
 const httpCredentials = token && { username: "anybody", password: token };
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-  ],
-});
+const browser = await launch(chromium);
 try {
   if (token) await isAskedForPassword();
   for (const colorScheme of ["light", "dark"]) await look(colorScheme);

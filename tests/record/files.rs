@@ -1,6 +1,7 @@
 //! Files: gzip, flushes, full disks, what is refused.
 
 use super::*;
+use crate::support::cannot_run;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -192,12 +193,7 @@ fn what_fitted_on_a_full_disk_is_readable() {
         let output = match output {
             Ok(output) if output.status.code() != Some(99) && kept.exists() => output,
             cannot => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "cannot run here: {cannot:?}"
-                );
-                eprintln!("skipped: no mount namespace of our own: {cannot:?}");
-                return;
+                return cannot_run(format_args!("no mount namespace of our own: {cannot:?}"));
             }
         };
         let said = String::from_utf8_lossy(&output.stderr);

@@ -8,6 +8,7 @@ use std::process::Child;
 
 use tempfile::TempDir;
 
+use super::cannot_run;
 use super::run::{PROGRAM, in_root};
 use super::stage::{Namespace, Process, signal, wait_for};
 
@@ -44,14 +45,7 @@ pub(crate) struct Running {
 impl Cluster {
     /// Builds it; `None`, with the reason printed, where the kernel does not let us. In CI that is a failure.
     pub(crate) fn build() -> Option<Self> {
-        match Self::try_build() {
-            Ok(cluster) => Some(cluster),
-            Err(why) if std::env::var_os("CI").is_some() => panic!("cannot run here: {why}"),
-            Err(why) => {
-                eprintln!("skipped: {why}");
-                None
-            }
-        }
+        Self::try_build().map_err(cannot_run).ok()
     }
 
     fn try_build() -> Result<Self, String> {

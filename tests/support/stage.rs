@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::cannot_run;
 use super::run::{PROGRAM, in_root};
 
 /// How the stage differs from the plain one.
@@ -57,14 +58,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Builds the stage; `None`, with the reason printed, where the kernel does not let us. In CI that is a failure.
     pub(crate) fn build(scenery: Scenery) -> Option<Self> {
-        match Self::try_build(scenery) {
-            Ok(stage) => Some(stage),
-            Err(why) if std::env::var_os("CI").is_some() => panic!("cannot run here: {why}"),
-            Err(why) => {
-                eprintln!("skipped: {why}");
-                None
-            }
-        }
+        Self::try_build(scenery).map_err(cannot_run).ok()
     }
 
     fn try_build(scenery: Scenery) -> Result<Self, String> {
