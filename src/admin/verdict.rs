@@ -34,6 +34,8 @@ pub struct Source {
     pub tolerances: Tolerances,
     /// Version 2, as the user wrote it.
     pub target: Option<String>,
+    /// Whether examples show credentials as they were captured.
+    pub reveals: bool,
     /// What was found so far; nothing before the program has begun.
     pub findings: watch::Receiver<Option<Findings>>,
 }
@@ -141,6 +143,7 @@ impl Desk {
             at: now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
             version: env!("CARGO_PKG_VERSION"),
             target: self.source.target.as_deref(),
+            reveals: self.source.reveals,
             live: Live::of(&account.unwrap_or_default()),
             verdict,
         };
@@ -243,6 +246,7 @@ struct Event<'a> {
     at: u64,
     version: &'a str,
     target: Option<&'a str>,
+    reveals: bool,
     live: Live,
     verdict: Verdict,
 }

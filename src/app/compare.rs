@@ -47,6 +47,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Fields that are shown as tokens, beside those that always are.
     pub redact: Vec<FieldPattern>,
+    /// Whether examples show those that always are as they were captured.
+    pub reveal: bool,
     /// Up to where version 2 does not count as slower.
     pub margin: LatencyMargin,
     /// How much worse version 2 may be.
@@ -66,6 +68,8 @@ struct Common {
     has_control: bool,
     results: Mutex<Results>,
     redactor: Redactor,
+    /// For the examples.
+    of_examples: Redactor,
     tolerances: Tolerances,
 }
 
@@ -94,6 +98,12 @@ impl Comparer {
         has_control: bool,
         when_full: WhenFull,
     ) -> anyhow::Result<Self> {
+        if settings.reveal {
+            tracing::warn!(
+                "--reveal: the dashboard's examples show credentials as they were captured"
+            );
+        }
+        let redactor = Redactor::new(random_key()?, settings.redact);
         let (nudge, nudged) = bounded(1);
         let (open, closed) = bounded(0);
         let inbox = || Inbox::new(when_full, INBOX_BYTES, nudge.clone());
@@ -107,7 +117,12 @@ impl Comparer {
                 account: Account::new(),
                 examples: Examples::default(),
             }),
-            redactor: Redactor::new(random_key()?, settings.redact),
+            of_examples: if settings.reveal {
+                redactor.clone().revealing()
+            } else {
+                redactor.clone()
+            },
+            redactor,
             tolerances: settings.tolerances,
         }));
         let mut join = Join::new(settings.rules, settings.routes, has_control);
@@ -214,7 +229,7 @@ impl Comparing {
         let pairs = self.0.results().examples.of(endpoint, field, kind);
         pairs
             .iter()
-            .map(|pair| Example::of(pair, &self.0.redactor))
+            .map(|pair| Example::of(pair, &self.0.of_examples))
             .collect()
     }
 }

@@ -367,6 +367,7 @@ pub(super) fn source(
     let source = Source {
         tolerances: job.map(|job| job.settings.tolerances).unwrap_or_default(),
         target: targets.first().map(|config| config.target.to_string()),
+        reveals: job.is_some_and(|job| job.settings.reveal),
         findings,
     };
     (publish, source)

@@ -154,7 +154,11 @@ impl Flags {
         let budgets = self.tap.budgets();
         let traffic = self.select.into_live_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
-        let mut compare = self.compare.into_job(!self.no_compare, &mut targets)?;
+        let admin = self.run.admin()?;
+        let wanted = !self.no_compare;
+        let mut compare = self
+            .compare
+            .into_job(wanted, &mut targets, admin.as_ref())?;
         let egress = self.egress.into_config()?;
         if let (Some(compare), Some(_)) = (
             &mut compare,
@@ -178,7 +182,7 @@ impl Flags {
             compare,
             limits,
             grace: self.run.grace,
-            admin: self.run.into_admin()?,
+            admin,
         })
     }
 }

@@ -240,7 +240,7 @@ impl Flags {
             pass_through: self.pass_through,
             miss: self.miss,
             grace: self.run.grace,
-            admin: self.run.into_admin()?,
+            admin: self.run.admin()?,
         })
     }
 }

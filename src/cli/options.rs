@@ -77,17 +77,20 @@ pub struct RunFlags {
 
 impl RunFlags {
     /// The admin server, if there is to be one.
-    pub fn into_admin(self) -> Result<Option<AdminConfig>, Wrong> {
+    pub fn admin(&self) -> Result<Option<AdminConfig>, Wrong> {
         let Some(address) = self.admin else {
             return Ok(None);
         };
-        let token = self.admin_token_file.map(|file| Token::read(&file));
+        let token = self.admin_token_file.as_deref().map(Token::read);
         let token = token
             .transpose()
             .map_err(|wrong| Wrong(format!("--admin-token-file: {wrong}")))?;
-        let pair = self.admin_tls_cert.zip(self.admin_tls_key);
+        let pair = self
+            .admin_tls_cert
+            .as_ref()
+            .zip(self.admin_tls_key.as_ref());
         let tls = pair
-            .map(|(certificates, key)| Tls::read(&certificates, &key))
+            .map(|(certificates, key)| Tls::read(certificates, key))
             .transpose()
             .map_err(|wrong| Wrong(format!("--admin-tls-cert, --admin-tls-key: {wrong}")))?;
         Ok(Some(AdminConfig {

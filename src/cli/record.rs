@@ -174,7 +174,7 @@ impl Flags {
             limits,
             rotation,
             grace: self.run.grace,
-            admin: self.run.into_admin()?,
+            admin: self.run.admin()?,
         })
     }
 }

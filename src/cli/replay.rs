@@ -210,7 +210,10 @@ impl Flags {
         let budgets = self.tap.budgets();
         let traffic = self.select.into_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::Block, budgets)?;
-        let compare = self.compare_flags.into_job(self.compare, &mut targets)?;
+        let admin = self.run.admin()?;
+        let compare = self
+            .compare_flags
+            .into_job(self.compare, &mut targets, admin.as_ref())?;
         Ok(Job {
             program: Program {
                 files: self.input.files,
@@ -227,7 +230,7 @@ impl Flags {
             junit: self.junit,
             fail_on: self.fail_on,
             grace: self.run.grace,
-            admin: self.run.into_admin()?,
+            admin,
         })
     }
 }

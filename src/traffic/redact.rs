@@ -26,6 +26,8 @@ use crate::http1::{
 pub struct Redactor {
     mac: Hmac<Sha256>,
     fields: Vec<FieldPattern>,
+    /// Whether what [`ALWAYS`] names is shown.
+    reveals: bool,
 }
 
 impl std::fmt::Debug for Redactor {
@@ -41,7 +43,20 @@ impl Redactor {
     #[must_use]
     pub fn new(key: [u8; 32], fields: Vec<FieldPattern>) -> Self {
         let mac = Hmac::new_from_slice(&key).unwrap_or_else(|_| unreachable!("any length will do"));
-        Self { mac, fields }
+        Self {
+            mac,
+            fields,
+            reveals: false,
+        }
+    }
+
+    /// The same, but what [`ALWAYS`] names is left as it is unless it was named beside that.
+    #[must_use]
+    pub fn revealing(self) -> Self {
+        Self {
+            reveals: true,
+            ..self
+        }
     }
 
     /// What stands for `value`.
@@ -120,7 +135,8 @@ impl Redactor {
 
     fn covers(&self, field: &str) -> bool {
         let name = field.strip_prefix("header.").unwrap_or_default();
-        ALWAYS.contains(&name) || self.fields.iter().any(|pattern| pattern.covers(field))
+        (!self.reveals && ALWAYS.contains(&name))
+            || self.fields.iter().any(|pattern| pattern.covers(field))
     }
 
     /// The values of query parameters.
@@ -382,7 +398,7 @@ impl Edits {
     }
 }
 
-/// Header fields whose values are never shown.
+/// Header fields whose values are not shown, unless somebody asks for it.
 pub const ALWAYS: [&str; 5] = [
     "authorization",
     "cookie",

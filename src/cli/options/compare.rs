@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::{MarginFlags, ToleranceFlags, Wrong};
+use crate::admin::AdminConfig;
 use crate::app::compare::Settings;
 use crate::compare::{FieldPattern, Headers, Route, Rules};
 use crate::http1::FieldName;
@@ -51,6 +52,16 @@ pub struct CompareFlags {
 
     #[command(flatten)]
     redact: RedactFlags,
+
+    /// Show credentials in the dashboard's examples as they were captured, not as tokens; what --redact names stays a token.
+    /// Only where --admin listens on loopback, or asks for the token of --admin-token-file.
+    #[arg(
+        long,
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+        env = "SHADOWTAP_REVEAL"
+    )]
+    reveal: bool,
 
     #[command(flatten)]
     tolerances: ToleranceFlags,
@@ -136,7 +147,11 @@ impl CompareFlags {
         self,
         wanted: bool,
         targets: &mut Vec<ReplayConfig>,
+        admin: Option<&AdminConfig>,
     ) -> Result<Option<CompareJob>, Wrong> {
+        if self.reveal {
+            may_reveal(wanted, admin)?;
+        }
         if !wanted {
             return match self.control {
                 Some(_) => Err(Wrong(
@@ -177,12 +192,29 @@ impl CompareFlags {
                 },
                 routes: self.route,
                 redact: self.redact.redact,
+                reveal: self.reveal,
                 margin: self.margin.margin(),
                 tolerances: self.tolerances.over(Tolerances::default()),
                 untimed: false,
             },
             has_control,
         }))
+    }
+}
+
+/// Whether secrets may be shown there.
+fn may_reveal(compares: bool, admin: Option<&AdminConfig>) -> Result<(), Wrong> {
+    let wrong = |why: &str| Err(Wrong(format!("--reveal: {why}")));
+    match admin {
+        _ if !compares => wrong("there are no examples where nothing is compared"),
+        None => wrong("it is for the dashboard, which --admin serves"),
+        Some(admin) if admin.protection.token.is_none() && !admin.address.ip().is_loopback() => {
+            wrong(&format!(
+                "--admin {} lets others in, who would see credentials; give --admin-token-file, or listen on 127.0.0.1",
+                admin.address
+            ))
+        }
+        Some(_) => Ok(()),
     }
 }
 
