@@ -366,6 +366,20 @@ function answerLines(answer) {
 /** A text as one word of a POSIX shell. */
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
+/** What a terminal takes for a key when it is pasted, such as Ctrl-C, and what makes a line look like another one. */
+const UNPRINTABLE = /[\0-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const isPlain = (text) => text.search(UNPRINTABLE) < 0;
+const bytesOf = (text) => Array.from(new TextEncoder().encode(text));
+
+/** The same, where there may be such characters in it. */
+function word(text) {
+  if (isPlain(text)) return quoted(text);
+  const octal = (char) => bytesOf(char).map((byte) => `\\0${byte.toString(8).padStart(3, "0")}`).join("");
+  // Shells at which somebody sits look for ! between double quotes, whatever is inside of them.
+  const escaped = text.replaceAll("\\", "\\\\").replaceAll("!", "\\0041").replace(UNPRINTABLE, octal);
+  return `"$(printf %b ${quoted(escaped)})"`;
+}
+
 /** Fields that curl sets itself, or that do not fit the decoded body. */
 const LEFT_OUT = new Set(["content-length", "transfer-encoding", "connection", "content-encoding", "expect", "shadowtap"]);
 
@@ -375,19 +389,22 @@ function curl(example, base) {
   // Brackets and braces in a URL are no pattern.
   const words = ["curl", "--include", "--path-as-is", "--globoff"];
   if (method === "HEAD") words.push("--head");
-  else words.push("--request", quoted(method));
+  else words.push("--request", word(method));
   for (const [name, value] of headers) {
-    if (!LEFT_OUT.has(name.toLowerCase())) words.push("--header", quoted(value === "" ? `${name};` : `${name}: ${value}`));
+    // curl would read what is behind an @ as the name of a file.
+    if (LEFT_OUT.has(name.toLowerCase()) || name.startsWith("@")) continue;
+    words.push("--header", word(value === "" ? `${name};` : `${name}: ${value}`));
   }
   let before = "";
-  if (body.text) words.push("--data-raw", quoted(body.text));
-  else if (body.base64) {
-    before = `printf %s ${quoted(body.base64)} | base64 -d | `;
+  if (body.text && isPlain(body.text.replaceAll("\n", ""))) words.push("--data-raw", quoted(body.text));
+  else if (body.text || body.base64) {
+    const base64 = body.base64 ?? btoa(bytesOf(body.text).map((byte) => String.fromCharCode(byte)).join(""));
+    before = `printf %s ${quoted(base64)} | base64 -d | `;
     words.push("--data-binary", "@-");
   }
   // OPTIONS * and what was meant for a proxy.
-  if (!target.startsWith("/")) words.push("--request-target", quoted(target));
-  words.push(quoted((base ?? `http://${host}`) + (target.startsWith("/") ? target : "/")));
+  if (!target.startsWith("/")) words.push("--request-target", word(target));
+  words.push(word((base ?? `http://${host}`) + (target.startsWith("/") ? target : "/")));
   return before + words.join(" ");
 }
 
@@ -472,6 +489,7 @@ byId("har").addEventListener("click", () => {
 
 function show(next) {
   state = next;
+  if (next.reveals) say(byId("secrets"), "Secrets are shown as they were captured (--reveal).");
   showVerdict(next.verdict);
   showLive(next.live, next.at / 1000);
   showEndpoints(next.verdict.endpoints);
