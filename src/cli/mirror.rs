@@ -167,7 +167,7 @@ impl Flags {
             compare.settings.untimed = true;
         }
         let limits = self.live.limits(&self.tap);
-        let mut live = self.live.into_config(self.port.clone())?;
+        let mut live = self.live.into_config(self.port.clone(), &self.tap)?;
         if let Some(egress) = &egress {
             options::by_one_worker(&live, "--learn-egress needs the order of all packets")?;
             egress::widen(&mut live, &egress.ends);

@@ -152,7 +152,7 @@ impl Flags {
             self.rotate_every,
             self.max_size,
         )?;
-        let mut live = self.live.into_config(self.port.clone())?;
+        let mut live = self.live.into_config(self.port.clone(), &self.tap)?;
         if !self.egress.is_empty() {
             options::by_one_worker(&live, "--egress needs the order of all packets")?;
         }

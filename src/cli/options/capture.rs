@@ -47,16 +47,18 @@ pub struct LiveFlags {
     #[arg(long, value_name = "EXPRESSION", env = "SHADOWTAP_FILTER")]
     filter: Option<String>,
 
-    /// The kernel's buffer for packets that were not read yet.
+    /// The kernel's buffer for packets that were not read yet, for each interface and worker.
+    ///
+    /// 32 MiB last for 128 ms in which the program does not run, and longer when packets are few. Default: 32MiB, all of them
+    /// together at most a quarter of --memory-limit and of what the container may use.
     #[arg(
         short = 'B',
         long,
         value_name = "SIZE",
-        default_value_t = Size(u64::from(DEFAULT_BUFFER)),
         value_parser = size,
         env = "SHADOWTAP_BUFFER"
     )]
-    buffer: Size,
+    buffer: Option<Size>,
 
     /// How many bytes of each packet are captured; large segments are longer than any MTU.
     #[arg(
@@ -90,8 +92,12 @@ impl LiveFlags {
     }
 
     /// The configuration for capturing `ends`.
-    pub fn into_config(self, ends: Vec<WatchedEnd>) -> Result<LiveConfig, Wrong> {
-        let buffer = i32::try_from(self.buffer.0)
+    pub fn into_config(self, ends: Vec<WatchedEnd>, tap: &TapFlags) -> Result<LiveConfig, Wrong> {
+        let handles = (self.interface.len() * self.workers.get()).max(1);
+        let buffer = self
+            .buffer
+            .unwrap_or_else(|| usual_buffer(tap.most_resident(), handles));
+        let buffer = i32::try_from(buffer.0)
             .ok()
             .and_then(|buffer| u32::try_from(buffer).ok())
             .filter(|&buffer| buffer >= LEAST_BUFFER)
@@ -292,6 +298,13 @@ impl Budgets {
             answers: limit / 16,
         }
     }
+}
+
+/// What each of the kernel's buffers takes unless told otherwise.
+fn usual_buffer(most_resident: Option<u64>, handles: usize) -> Size {
+    let all = most_resident.map_or(u64::MAX, |most| most / 4);
+    let each = all / u64::try_from(handles).unwrap_or(u64::MAX);
+    Size(each.clamp(u64::from(LEAST_BUFFER), u64::from(DEFAULT_BUFFER)))
 }
 
 /// What the program may take unless told otherwise.
