@@ -286,10 +286,8 @@ impl<'a> Fields<'a> {
 
     /// The values of all lines called `name` (compared without case), in wire order.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.marked(name)
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        self.called(name)
+            .map(move |field| field.value.of_bytes(self.bytes))
     }
 
     /// The comma-separated elements of all lines called `name`, blanks and empty elements taken off
@@ -304,26 +302,27 @@ impl<'a> Fields<'a> {
     /// Like [`Self::all`], but only lines whose name is spelled as RFC 9112 §5.1 demands: servers ignore the others, or
     /// refuse the message, so they frame nothing.
     pub(crate) fn framing(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let spans = self.marked(name).spans;
-        let exact = spans.iter().filter(|field| field.exact);
-        exact
-            .filter(move |field| {
-                field
-                    .name
-                    .of_bytes(self.bytes)
-                    .eq_ignore_ascii_case(name.as_bytes())
-            })
+        self.called(name)
+            .filter(|field| field.exact)
             .map(move |field| field.value.of_bytes(self.bytes))
     }
 
-    /// All of them, if any may have that name; none otherwise.
-    fn marked(self, name: &str) -> Self {
+    /// The lines called `name`.
+    #[inline]
+    fn called(self, name: &str) -> impl Iterator<Item = &'a FieldSpan> {
         let spans = if self.marks.has(name.as_bytes()) {
             self.spans
         } else {
             &[]
         };
-        Self { spans, ..self }
+        // Nearly all differ in length.
+        let as_long = spans
+            .iter()
+            .filter(move |field| field.name.len() == name.len());
+        as_long.filter(move |field| {
+            let found = field.name.of_bytes(self.bytes);
+            found.eq_ignore_ascii_case(name.as_bytes())
+        })
     }
 
     /// Whether an element of `name` equals `token` without case, such as `close` in `Connection`.
@@ -685,6 +684,10 @@ impl Span {
 
     pub(super) fn of_bytes(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
+    }
+
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
     }
 
     fn is_empty(self) -> bool {
