@@ -19,10 +19,19 @@ mod page;
 mod peers;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
+#[path = "../support/surroundings.rs"]
+mod surroundings;
 
 #[cfg(target_os = "linux")]
-fn main() -> std::io::Result<()> {
-    run::main()
+fn main() -> std::process::ExitCode {
+    match run::main() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,7 +1,6 @@
 //! The order of things: which parts run, how often, and what is made of them.
 
 use std::io::{self, BufWriter};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::live::{Beside, Run, Stage};
 use super::measure::{Rounds, command_cpu, ratios};
 use super::page::Page;
 use super::peers::{self, Load};
+use super::surroundings::{in_namespace, need, said};
 use super::{counts, offline};
 
 pub(super) fn main() -> io::Result<()> {
@@ -63,27 +63,6 @@ pub(super) fn main() -> io::Result<()> {
     }
 }
 
-/// Runs this program again, in a network namespace of its own; who is not root needs a user namespace for that, in which
-/// tcpdump may refuse to work.
-fn in_namespace(words: &[&str]) -> io::Result<()> {
-    let id = Command::new("id").arg("-u").output()?;
-    let flags: &[&str] = match &id.stdout[..] {
-        b"0\n" => &["--net"],
-        _ => &["--user", "--map-root-user", "--net"],
-    };
-    let error = Command::new("unshare")
-        .args(flags)
-        .args(["--", "sh", "-c"])
-        .args([
-            "ulimit -n $(ulimit -H -n); ip link set lo up; exec \"$@\"",
-            "sh",
-        ])
-        .arg(std::env::current_exe()?)
-        .args(words)
-        .exec();
-    Err(error)
-}
-
 fn generate(file: &Path, traffic: Traffic) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(file)?);
     traffic.write(&mut out)?;
@@ -112,6 +91,7 @@ fn print_counts() -> io::Result<()> {
 }
 
 fn all() -> io::Result<()> {
+    need(&["tcpdump", "nsenter", "strip"])?;
     let folder = tempfile::tempdir()?;
     let mut page = Page::default();
     offline_rows(&mut page, folder.path())?;
@@ -539,24 +519,6 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
 
 /// Where and when, and with what.
 fn machine() -> String {
-    let said = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().ok();
-        let text = output
-            .map(|it| {
-                if it.stdout.is_empty() {
-                    it.stderr
-                } else {
-                    it.stdout
-                }
-            })
-            .unwrap_or_default();
-        String::from_utf8_lossy(&text)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()

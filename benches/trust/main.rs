@@ -19,6 +19,9 @@ mod serve;
 mod soak;
 #[cfg(target_os = "linux")]
 mod stage;
+#[cfg(target_os = "linux")]
+#[path = "../support/surroundings.rs"]
+mod surroundings;
 // What the tests play too.
 #[cfg(target_os = "linux")]
 #[expect(dead_code, reason = "the tests use more of it")]

@@ -1,11 +1,10 @@
 //! The order of things: which parts run.
 
 use std::io;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 use super::stage::program;
+use super::surroundings::{in_namespace, said};
 use super::{experiment, offline, serve, soak};
 
 pub(super) fn main() -> io::Result<()> {
@@ -65,25 +64,6 @@ fn seconds_of(word: &str) -> io::Result<Duration> {
         .map_err(io::Error::other)
 }
 
-/// Runs this program again, in a network and mount namespace of its own; who is not root needs a user namespace for that, in which
-/// they are.
-fn in_namespace(words: &[&str]) -> io::Result<()> {
-    let is_root = std::fs::metadata("/proc/self")
-        .is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
-    let flags: &[&str] = if is_root { &["-nm"] } else { &["-Urnm"] };
-    let error = Command::new("unshare")
-        .args(flags)
-        .args(["--", "sh", "-c"])
-        .args([
-            "ulimit -n $(ulimit -H -n); ip link set lo up; exec \"$@\"",
-            "sh",
-        ])
-        .arg(std::env::current_exe()?)
-        .args(words)
-        .exec();
-    Err(error)
-}
-
 /// The machine, the versions and the date, as the pages begin.
 pub(super) fn machine() -> String {
     let first = |file: &str, name: &str| {
@@ -93,17 +73,6 @@ pub(super) fn machine() -> String {
             .map_or("?", str::trim)
             .trim_matches('"')
             .to_owned()
-    };
-    let said = |program: &str, arguments: &[&str]| {
-        Command::new(program)
-            .args(arguments)
-            .output()
-            .map(|it| {
-                let both = [it.stdout, it.stderr].concat();
-                let text = String::from_utf8_lossy(&both).into_owned();
-                text.lines().next().unwrap_or_default().trim().to_owned()
-            })
-            .unwrap_or_default()
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = first("/proc/meminfo", "MemTotal");
