@@ -50,7 +50,7 @@ use crate::record::rfc3339;
 use crate::record::{RecordError, Writer};
 use crate::replay::Snapshot;
 use crate::report::{self, TargetSummary};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxMode};
 use crate::time::Timestamp;
 use crate::traffic::{Choice, Redactor, Traffic};
 
@@ -105,6 +105,9 @@ impl std::fmt::Debug for Compared {
 #[must_use]
 pub fn run(config: Config, screen: &Screen) -> ExitCode {
     let logging = config.logging;
+    if config.sandbox == SandboxMode::Off {
+        tracing::warn!("--sandbox off: system calls and files are not restricted");
+    }
     let sandbox = Sandbox::new(config.sandbox);
     let finished = match config.job {
         Job::Mirror(job) => mirror::run(job, screen, sandbox),
