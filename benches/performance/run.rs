@@ -331,7 +331,7 @@ fn live_rows(page: &mut Page) -> io::Result<()> {
         "peak memory with 10,000 open connections, small requests: MiB",
         "–",
         format!(
-            "at {:.0} requests a second; 16 MiB are the kernel's buffer",
+            "at {:.0} requests a second; 32 MiB are the kernel's buffer",
             run.loaded.requests as f64 / run.loaded.seconds
         ),
         Rounds(vec![run.memory]),
