@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt;
 
 /// A JSON value.
 #[derive(Clone, PartialEq, Debug)]
@@ -273,6 +274,26 @@ impl Decimal {
     }
 }
 
+/// Equal numbers give equal texts; whole ones without a point, up to 20 digits.
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.digits.is_empty() {
+            return f.write_str("0");
+        }
+        if self.is_negative {
+            f.write_str("-")?;
+        }
+        let digits = String::from_utf8_lossy(&self.digits);
+        match usize::try_from(self.scale) {
+            Ok(scale @ 1..=20) if scale >= digits.len() => {
+                write!(f, "{digits}{}", "0".repeat(scale - digits.len()))
+            }
+            Ok(scale @ 1..=20) => write!(f, "{}.{}", &digits[..scale], &digits[scale..]),
+            _ => write!(f, "0.{digits}e{}", self.scale),
+        }
+    }
+}
+
 /// How deep values may be nested; serde_json has the same bound.
 const DEEPEST: usize = 127;
 
@@ -374,6 +395,7 @@ mod tests {
             ("-5", "-5.00"),
         ] {
             assert!(is_same_number(a, b), "{a} {b}");
+            assert_eq!(Decimal::of(a).to_string(), Decimal::of(b).to_string());
         }
         for (a, b) in [
             ("1", "-1"),
@@ -384,6 +406,15 @@ mod tests {
             ("1e400", "1e401"),
         ] {
             assert!(!is_same_number(a, b), "{a} {b}");
+            assert_ne!(Decimal::of(a).to_string(), Decimal::of(b).to_string());
+        }
+        for (number, text) in [
+            ("1.50e2", "150"),
+            ("-0.10", "-0.1e0"),
+            ("12.5", "12.5"),
+            ("1e30", "0.1e31"),
+        ] {
+            assert_eq!(Decimal::of(number).to_string(), text);
         }
     }
 

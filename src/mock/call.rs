@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::noise::{self, Ignored};
+use crate::compare::json::Decimal;
 use crate::exchange::Request;
 use crate::http1::Fields;
 
@@ -325,6 +326,10 @@ fn collect(value: &Value, place: String, leaves: &mut BTreeMap<String, String>) 
             leaves.insert(place, text.clone());
         }
         // A number and the same digits in a string are not the same; a noted type tells them apart.
+        Value::Number(number) => {
+            let number = Decimal::of(&number.to_string());
+            leaves.insert(place, format!("\u{1}{number}"));
+        }
         other => {
             leaves.insert(place, format!("\u{1}{other}"));
         }
@@ -439,6 +444,14 @@ mod tests {
                     "POST",
                     "/charges?a=1&b=2",
                     r#"{"order_id":17,"amount":100,"created_at":"2026-01-02T03:04:05Z"}"#,
+                ),
+                [false, true, true],
+            ),
+            (
+                call(
+                    "POST",
+                    "/charges?a=1&b=2",
+                    r#"{"order_id":17,"amount":1.000e2}"#,
                 ),
                 [false, true, true],
             ),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::shadow::ExchangeKey;
+use crate::compare::json::is_same_number;
 use crate::exchange::{Exchange, Response};
 use crate::http1::unfold;
 
@@ -319,6 +320,9 @@ fn json_fits(wanted: &Value, there: &Value, any_order: bool, more: bool) -> bool
                     .position(|there| json_fits(wanted, there, any_order, more));
                 at.map(|at| left.swap_remove(at)).is_some()
             })
+        }
+        (Value::Number(wanted), Value::Number(there)) => {
+            is_same_number(&wanted.to_string(), &there.to_string())
         }
         (wanted, there) => wanted == there,
     }
