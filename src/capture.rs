@@ -56,7 +56,7 @@ pub enum CaptureError {
     },
     /// The file is something else.
     #[error(
-        "{name} is not a capture file: {looks_like}; what can be read is pcap and pcapng, gzipped or not"
+        "{name} is not a capture file: {looks_like}; captures are pcap and pcapng, recordings .gor, .jsonl and .har, each gzipped or not"
     )]
     NotACapture {
         /// The file.

@@ -209,7 +209,10 @@ impl Config {
         let (job, verbose) = match gor::parse(&words) {
             Ok(gor::Asked::Run(job, verbose)) => (job, verbose),
             Ok(gor::Asked::Help) => {
-                return Err(clap::Error::raw(ErrorKind::DisplayHelp, gor::help()));
+                let gor = clap::Command::new("gor").override_help(gor::help());
+                return Err(gor
+                    .try_get_matches_from(["gor", "--help"])
+                    .expect_err("clap tells the help as an error"));
             }
             Err(text) => {
                 return Err(wrong(format!(

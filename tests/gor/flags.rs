@@ -62,7 +62,9 @@ fn a_program_called_gor_is_gor() {
         .expect("started");
     assert_eq!(records(&output.stdout).len(), 3);
     let help = Command::new(&link).arg("--help").output().expect("started");
-    assert!(String::from_utf8_lossy(&help.stdout).contains("--output-http-workers"));
+    let help = String::from_utf8_lossy(&help.stdout);
+    assert!(help.contains("--output-http-workers"));
+    assert!(!help.starts_with("error"), "{help}");
 }
 
 #[test]
