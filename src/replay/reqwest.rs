@@ -332,6 +332,11 @@ fn with_causes(error: &dyn Error) -> String {
         let _ = write!(text, ": {error}");
         cause = error.source();
     }
+    // What the usual command for a self-made certificate gives; the library's word for it says little.
+    if text.contains("CaUsedAsEndEntity") {
+        text += "; the server shows the certificate of an authority as its own: give it one that this authority signed, or \
+                 use --tls-insecure";
+    }
     text
 }
 

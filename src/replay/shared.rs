@@ -137,8 +137,15 @@ impl Shared {
 
     /// Keeps why there was no connection, and has the resolver asked again.
     pub(super) fn note_trouble(&self, trouble: String) {
-        tracing::debug!(target = %self.config.target, trouble, "no connection");
-        *lock(&self.trouble) = trouble;
+        let mut last = lock(&self.trouble);
+        // The first one tells people what is wrong; the breaker tells the rest.
+        if last.is_empty() {
+            tracing::warn!(target = %self.config.target, trouble, "no connection");
+        } else {
+            tracing::debug!(target = %self.config.target, trouble, "no connection");
+        }
+        *last = trouble;
+        drop(last);
         self.ask_again.notify_one();
     }
 
