@@ -25,13 +25,7 @@ mod surroundings;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    match run::main() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    surroundings::concluded(run::main())
 }
 
 #[cfg(not(target_os = "linux"))]

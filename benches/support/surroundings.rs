@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 /// Runs this program again with other words, in a network and a mount namespace of its own; who is not root gets a user namespace
 /// too, in which tcpdump may refuse to work.
@@ -22,6 +22,17 @@ pub(crate) fn in_namespace(words: &[&str]) -> io::Result<()> {
         .args(words)
         .exec();
     Err(error)
+}
+
+/// How the program ends: with the error, if there is one, in words.
+pub(crate) fn concluded(finished: io::Result<()>) -> ExitCode {
+    match finished {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Sees to it that programs are there, before anything has taken time.

@@ -35,13 +35,7 @@ mod support {
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
-    match run::main() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+    surroundings::concluded(run::main())
 }
 
 #[cfg(not(target_os = "linux"))]
