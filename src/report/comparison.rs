@@ -102,9 +102,6 @@ fn push_differences(
     endpoint: &EndpointVerdict,
     example: impl Fn(&str, &str, DifferenceKind) -> Option<Shown>,
 ) {
-    let shown = |value: Option<String>| {
-        value.map_or_else(|| "nothing".to_owned(), |value| printable_text(&value))
-    };
     let fields: Vec<_> = differing(endpoint).collect();
     if fields.is_empty() && endpoint.failed.v2 == 0 {
         return;
@@ -119,8 +116,8 @@ fn push_differences(
         );
         let (field, kind) = STATUS;
         if let Some((v1, v2)) = example(&endpoint.endpoint, field, kind) {
-            let _ = writeln!(text, "      version 1  {}", shown(v1));
-            let _ = writeln!(text, "      version 2  {}", shown(v2));
+            let _ = writeln!(text, "      version 1  {}", shown(v1.as_deref()));
+            let _ = writeln!(text, "      version 2  {}", shown(v2.as_deref()));
         }
     }
     for it in fields.iter().take(MOST_FIELDS) {
@@ -160,8 +157,8 @@ fn push_differences(
             }
         );
         if let Some((v1, v2)) = example(&endpoint.endpoint, &it.field, it.kind) {
-            let _ = writeln!(text, "      version 1  {}", shown(v1));
-            let _ = writeln!(text, "      version 2  {}", shown(v2));
+            let _ = writeln!(text, "      version 1  {}", shown(v1.as_deref()));
+            let _ = writeln!(text, "      version 2  {}", shown(v2.as_deref()));
         }
     }
     if fields.len() > MOST_FIELDS {
@@ -201,6 +198,11 @@ const fn standing(standing: Standing) -> &'static str {
         Standing::Uncovered => "uncovered",
         Standing::Good => "good",
     }
+}
+
+/// A value of an answer, as a person may see it.
+pub(super) fn shown(value: Option<&str>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), printable_text)
 }
 
 pub(super) fn share(part: u64, of: u64) -> String {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::comparison::{MOST_ENDPOINTS, MOST_FIELDS, WIDEST, cut, share};
-use super::{Shown, grouped, latency, printable_text};
+use super::comparison::{MOST_ENDPOINTS, MOST_FIELDS, WIDEST, cut, share, shown};
+use super::{Shown, grouped, latency};
 use crate::compare::{DifferenceKind, Endpoints};
 use crate::exchange::{Request, Response};
 use crate::judge::Buckets;
@@ -132,18 +132,14 @@ fn show_fields(f: &mut fmt::Formatter<'_>, name: &str, row: &Row) -> fmt::Result
     let mut fields: Vec<_> = row.fields.iter().collect();
     fields.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
     for ((field, kind), (count, (first, then))) in fields.iter().take(MOST_FIELDS) {
-        let shown = |value: &Option<String>| match value {
-            Some(value) => printable_text(value),
-            None => "nothing".to_owned(),
-        };
         writeln!(
             f,
             "    {field} ({kind}): in {} of {} repeats",
             grouped(*count),
             grouped(row.repeated)
         )?;
-        writeln!(f, "      first  {}", shown(first))?;
-        writeln!(f, "      then   {}", shown(then))?;
+        writeln!(f, "      first  {}", shown(first.as_deref()))?;
+        writeln!(f, "      then   {}", shown(then.as_deref()))?;
     }
     if fields.len() > MOST_FIELDS {
         writeln!(f, "    and {} fields more", fields.len() - MOST_FIELDS)?;
