@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
@@ -108,41 +108,63 @@ impl Edits {
     }
 }
 
-/// The bytes of one request that are still to be written, in pieces that share the captured buffers.
+/// The bytes of one request that are still to be written, as places in what was captured and what is put between them.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pieces: SmallVec<[Bytes; 8]>,
+    pieces: SmallVec<[Piece; 4]>,
     /// Pieces before this one are written.
     next: usize,
+    /// So many bytes of this one are, too.
+    begun: usize,
     /// Pieces from this one on wait for the target's `100 Continue`.
     held_from: usize,
 }
 
+#[derive(Debug)]
+enum Piece {
+    /// This part of the captured head.
+    Head(Range<usize>),
+    /// What is put between such parts.
+    Edit(Bytes),
+    /// The whole captured body.
+    Body,
+}
+
+impl Piece {
+    fn bytes<'a>(&'a self, request: &'a Request) -> &'a [u8] {
+        match self {
+            Self::Head(range) => &request.head.bytes()[range.clone()],
+            Self::Edit(bytes) => bytes,
+            Self::Body => &request.body.wire,
+        }
+    }
+}
+
 impl Outgoing {
     pub(super) fn new(request: &Request, edits: &Edits) -> Self {
-        let head = request.head.bytes();
         let mut pieces = SmallVec::new();
         let mut copied = 0;
         for (range, replacement) in edits.of(request) {
             debug_assert!(copied <= range.start);
             if copied < range.start {
-                pieces.push(head.slice(copied..range.start));
+                pieces.push(Piece::Head(copied..range.start));
             }
             copied = range.end;
             if !replacement.is_empty() {
-                pieces.push(replacement);
+                pieces.push(Piece::Edit(replacement));
             }
         }
-        pieces.push(head.slice(copied..));
+        pieces.push(Piece::Head(copied..request.head.bytes().len()));
         let head_pieces = pieces.len();
         if !request.body.wire.is_empty() {
-            pieces.push(request.body.wire.clone());
+            pieces.push(Piece::Body);
         }
         // RFC 9110 §10.1.1; HTTP/1.0 has no such expectation.
         let waits =
-            !request.head.is_http10() && request.head.fields().has_token("expect", "100-continue");
+            request.head.fields().has_token("expect", "100-continue") && !request.head.is_http10();
         Self {
             next: 0,
+            begun: 0,
             held_from: if waits { head_pieces } else { pieces.len() },
             pieces,
         }
@@ -168,40 +190,38 @@ impl Outgoing {
         self.held_from = self.pieces.len();
     }
 
-    /// The next pieces to write.
-    fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
+    /// What is to be written now, of the request that this was made of.
+    fn ready<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = &'a [u8]> {
+        let mut begun = self.begun;
         self.pieces[self.next..self.held_from]
             .iter()
-            .map(|piece| IoSlice::new(piece))
-            .collect()
+            .map(move |piece| &piece.bytes(request)[std::mem::take(&mut begun)..])
     }
 
     /// Writes what the socket takes with one call; pieces that are small together go as one, which costs the kernel less.
-    pub(super) fn write_to(&self, stream: &TcpStream) -> io::Result<usize> {
-        let pieces = &self.pieces[self.next..self.held_from];
-        let all = pieces.iter().map(Bytes::len).sum::<usize>();
+    pub(super) fn write_to(&self, stream: &TcpStream, request: &Request) -> io::Result<usize> {
+        let all = self.ready(request).map(<[u8]>::len).sum::<usize>();
         if all > TOGETHER {
-            return stream.try_write_vectored(&self.slices());
+            let slices: SmallVec<[IoSlice<'_>; 8]> =
+                self.ready(request).map(IoSlice::new).collect();
+            return stream.try_write_vectored(&slices);
         }
         let mut together: SmallVec<[u8; TOGETHER]> = SmallVec::new();
-        for piece in pieces {
+        for piece in self.ready(request) {
             together.extend_from_slice(piece);
         }
         stream.try_write(&together)
     }
 
-    /// `written` more bytes are written.
-    pub(super) fn advance(&mut self, mut written: usize) {
-        while let Some(piece) = self.pieces.get_mut(self.next)
-            && written > 0
-        {
-            let here = written.min(piece.len());
-            piece.advance(here);
-            written -= here;
-            if !piece.is_empty() {
+    /// `written` more bytes of `request` are written.
+    pub(super) fn advance(&mut self, written: usize, request: &Request) {
+        self.begun += written;
+        while let Some(piece) = self.pieces.get(self.next) {
+            let length = piece.bytes(request).len();
+            if self.begun < length {
                 return;
             }
-            *piece = Bytes::new();
+            self.begun -= length;
             self.next += 1;
         }
     }
@@ -281,13 +301,9 @@ mod tests {
         outgoing.release();
         let mut bytes = Vec::new();
         while !outgoing.is_done() {
-            let next: Vec<u8> = outgoing
-                .slices()
-                .iter()
-                .flat_map(|slice| slice.to_vec())
-                .take(step)
-                .collect();
-            outgoing.advance(next.len());
+            let ready = outgoing.ready(request).flatten().copied();
+            let next: Vec<u8> = ready.take(step).collect();
+            outgoing.advance(next.len(), request);
             bytes.extend(next);
         }
         String::from_utf8(bytes).expect("text")
@@ -395,15 +411,14 @@ mod tests {
     #[test]
     fn a_body_that_must_be_asked_for_is_held() {
         let head = "POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n";
-        let mut outgoing = Outgoing::new(
-            &request(head, "body"),
-            &Edits::new(&config("http://v2", "keep", false)),
-        );
-        outgoing.advance(head.len());
+        let request = request(head, "body");
+        let mut outgoing =
+            Outgoing::new(&request, &Edits::new(&config("http://v2", "keep", false)));
+        outgoing.advance(head.len(), &request);
         assert!(outgoing.is_held() && !outgoing.has_ready() && !outgoing.is_done());
         outgoing.release();
         assert!(outgoing.has_ready());
-        outgoing.advance(4);
+        outgoing.advance(4, &request);
         assert!(outgoing.is_done());
     }
 }

@@ -138,9 +138,9 @@ impl Sender for WireSender {
             progress: Instant::now(),
             interim: Vec::new(),
             head: None,
+            received: None,
         };
-        let received = exchange.run(items, &mut self.alarm).await?;
-        let (answer, keep) = exchange.finish(received);
+        let (answer, keep) = exchange.run(items, &mut self.alarm).await?;
         if keep {
             connection.reset();
             self.connection = Some(connection);
@@ -298,6 +298,8 @@ struct Exchange<'a> {
     interim: Vec<u16>,
     /// The final head, its body awaited.
     head: Option<(ResponseHead, Doubts)>,
+    /// The whole answer. It stays here, since it is large and would be moved at every return.
+    received: Option<Received>,
 }
 
 /// What an exchange waits for.
@@ -323,13 +325,18 @@ struct Received {
 }
 
 impl Exchange<'_> {
-    /// Writes and reads until the answer is whole.
-    async fn run(&mut self, items: &mut Items, alarm: &mut Alarm) -> Result<Received, Failure> {
+    /// Writes and reads until the answer is whole; the answer, and whether the connection may be kept.
+    async fn run(
+        &mut self,
+        items: &mut Items,
+        alarm: &mut Alarm,
+    ) -> Result<(Box<Answer>, bool), Failure> {
         if !self.connection.reader.is_between_messages() {
             // It came with the answer before.
             self.note_read();
-            if let Some(received) = self.poll()? {
-                return Ok(received);
+            self.poll()?;
+            if let Some(received) = self.received.take() {
+                return Ok(self.finish(received));
             }
         }
         self.write(self.progress);
@@ -339,8 +346,9 @@ impl Exchange<'_> {
             let event = poll_fn(|context| self.poll_event(context, items, alarm, limit));
             match event.await {
                 Event::Read(result) => {
-                    if let Some(received) = self.read(result)? {
-                        return Ok(received);
+                    self.read(result)?;
+                    if let Some(received) = self.received.take() {
+                        return Ok(self.finish(received));
                     }
                     reads += 1;
                     if reads % READS_AT_A_TIME == 0 {
@@ -430,7 +438,7 @@ impl Exchange<'_> {
                     &mut self.first_written,
                 )
             };
-            let result = outgoing.write_to(&self.connection.stream);
+            let result = outgoing.write_to(&self.connection.stream, &ticket.request);
             match result {
                 Ok(0) => self.is_broken = true,
                 Ok(written) => {
@@ -442,7 +450,7 @@ impl Exchange<'_> {
                         self.last_written = Some(now);
                     }
                     self.progress = now;
-                    outgoing.advance(written);
+                    outgoing.advance(written, &ticket.request);
                     if !self.has_ready() {
                         return;
                     }
@@ -455,24 +463,23 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes note of what was read; the answer, if it is whole now.
-    fn read(&mut self, result: io::Result<usize>) -> Result<Option<Received>, Failure> {
-        if !matches!(result, Ok(1..)) {
-            self.read_at = Some(Instant::now());
-        }
-        let received = match result {
-            Ok(0) => Some(self.end(true)?),
-            Ok(_) => {
+    /// Takes note of what was read, and of the answer if it is whole now.
+    fn read(&mut self, result: io::Result<usize>) -> Result<(), Failure> {
+        match result {
+            Ok(1..) => {
                 self.note_read();
-                self.poll()?
+                self.poll()?;
+                if self.received.is_none() {
+                    self.connection.bound_memory();
+                }
+                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
-            Err(_) => Some(self.end(false)?),
-        };
-        if received.is_none() {
-            self.connection.bound_memory();
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            ended => {
+                self.read_at = Some(Instant::now());
+                self.end(ended.is_ok())
+            }
         }
-        Ok(received)
     }
 
     fn note_read(&mut self) {
@@ -481,10 +488,11 @@ impl Exchange<'_> {
         self.answer_began.get_or_insert(now);
     }
 
-    fn poll(&mut self) -> Result<Option<Received>, Failure> {
+    /// Reads on in what has come.
+    fn poll(&mut self) -> Result<(), Failure> {
         loop {
             match self.connection.reader.poll() {
-                Step::NeedInput => return Ok(None),
+                Step::NeedInput => return Ok(()),
                 Step::ResponseHead(head) if head.is_interim() => {
                     if self.interim.len() == MOST_INTERIM {
                         return Err(self.failure(Reason::AnswerMalformed));
@@ -504,13 +512,14 @@ impl Exchange<'_> {
                             self.head = Some((head, doubts));
                         }
                         (Length::Tunnel, doubts) => {
-                            return Ok(Some(Received {
+                            self.received = Some(Received {
                                 head,
                                 doubts,
                                 body: Body::none(),
                                 end: BodyEnd::Whole,
                                 is_tunnel: true,
-                            }));
+                            });
+                            return Ok(());
                         }
                         (Length::Invalid, _) => {
                             return Err(self.failure(Reason::AnswerMalformed));
@@ -520,7 +529,7 @@ impl Exchange<'_> {
                 Step::Body(body, end) => {
                     // Without a final head it is the empty body of an interim answer.
                     if let Some((head, doubts)) = self.head.take() {
-                        return self.received(head, doubts, body, end).map(Some);
+                        return self.receive(head, doubts, body, end);
                     }
                 }
                 Step::RequestHead(_) | Step::Abandoned(..) | Step::NotHttp(_) => {
@@ -531,10 +540,10 @@ impl Exchange<'_> {
     }
 
     /// The target closed the connection, by FIN if `clean`.
-    fn end(&mut self, clean: bool) -> Result<Received, Failure> {
+    fn end(&mut self, clean: bool) -> Result<(), Failure> {
         let step = self.connection.reader.end(clean);
         match (step, self.head.take()) {
-            (Step::Body(body, end), Some((head, doubts))) => self.received(head, doubts, body, end),
+            (Step::Body(body, end), Some((head, doubts))) => self.receive(head, doubts, body, end),
             (Step::Abandoned(_, Abandoned::Cut), _) => Err(self.failure(Reason::AnswerCut)),
             _ if self.answer_began.is_some() && self.interim.is_empty() => {
                 Err(self.failure(Reason::AnswerCut))
@@ -543,28 +552,31 @@ impl Exchange<'_> {
         }
     }
 
-    fn received(
-        &self,
+    fn receive(
+        &mut self,
         head: ResponseHead,
         doubts: Doubts,
         body: Body,
         end: BodyEnd,
-    ) -> Result<Received, Failure> {
+    ) -> Result<(), Failure> {
         match end {
-            BodyEnd::Whole | BodyEnd::TooLarge => Ok(Received {
-                head,
-                doubts,
-                body,
-                end,
-                is_tunnel: false,
-            }),
+            BodyEnd::Whole | BodyEnd::TooLarge => {
+                self.received = Some(Received {
+                    head,
+                    doubts,
+                    body,
+                    end,
+                    is_tunnel: false,
+                });
+                Ok(())
+            }
             BodyEnd::Malformed => Err(self.failure(Reason::AnswerMalformed)),
             BodyEnd::Cut | BodyEnd::Gap => Err(self.failure(Reason::AnswerCut)),
         }
     }
 
     /// The answer, and whether the connection may be kept.
-    fn finish(self, received: Received) -> (Box<Answer>, bool) {
+    fn finish(&mut self, received: Received) -> (Box<Answer>, bool) {
         let now = self.read_at.unwrap_or_else(Instant::now);
         let round_trip = self.connection.round_trip();
         let began = self.answer_began.unwrap_or(now);
@@ -587,7 +599,7 @@ impl Exchange<'_> {
             response: Response {
                 first_byte: clock.wall(began),
                 last_byte: clock.wall(now),
-                interim: self.interim,
+                interim: std::mem::take(&mut self.interim),
                 head: received.head,
                 body: received.body,
                 doubts: received.doubts,
@@ -707,15 +719,13 @@ enum Late {
 
 /// Whether another request may follow on the connection (RFC 9112 §9.3, §9.6).
 fn may_persist(request: &RequestHead, response: &ResponseHead) -> bool {
-    let asks = |token: &str| request.fields().has_token("connection", token);
-    let says = |token: &str| response.fields().has_token("connection", token);
-    if asks("close") || says("close") {
-        return false;
+    let (mut closes, mut keeps) = (false, false);
+    for option in response.fields().elements("connection") {
+        closes |= option.eq_ignore_ascii_case(b"close");
+        keeps |= option.eq_ignore_ascii_case(b"keep-alive");
     }
-    if request.is_http10() || response.is_http10() {
-        return says("keep-alive");
-    }
-    true
+    let is_old = || request.is_http10() || response.is_http10();
+    !closes && !request.fields().has_token("connection", "close") && (keeps || !is_old())
 }
 
 /// So many requests are written before the one in hand is answered, at most.
