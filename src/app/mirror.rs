@@ -31,7 +31,9 @@ use crate::judge::{Recent, Verdict};
 use crate::metrics::{Metrics, ReplayOutcome, TargetMetrics};
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
-use crate::replay::{Engine, EngineHandle, Host, Outcome, Replay, ReplayConfig, Scheme, WhenFull};
+use crate::replay::{
+    Engine, EngineHandle, Host, Outcome, Pipelining, Replay, ReplayConfig, Scheme, WhenFull,
+};
 use crate::report::TargetSummary;
 use crate::sandbox::{Needs, Sandbox};
 
@@ -132,9 +134,16 @@ impl Mirror {
         let counted = workers.first_account();
         let calls = egress.as_mut().and_then(|egress| egress.calls(counted));
         let looker = Arc::clone(&guards);
+        let keeps_pipelines = configs.iter().any(|it| it.pipelining == Pipelining::Keep);
+        let pipelines = keeps_pipelines.then(Pipelines::default);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())
-            .spawn(move || forward(&batches, way, calls, &looker, &observer, comparing.as_ref()))
+            .spawn(move || {
+                let comparing = comparing.as_ref();
+                forward(
+                    &batches, way, calls, &looker, &observer, comparing, pipelines,
+                );
+            })
             .context("starting a thread")?;
         Ok(Self {
             workers,
@@ -486,15 +495,15 @@ fn forward(
     guards: &Guards,
     observer: &Observer,
     comparing: Option<&Comparing>,
+    mut pipelines: Option<Pipelines>,
 ) {
-    let mut pipelines = Pipelines::default();
     for mut batch in batches {
         if let Some(calls) = &mut calls {
             calls.take_from(&mut batch);
         }
         for event in batch {
             observer(Observation::Captured(&event));
-            let pipelined = pipelines.push(&event);
+            let pipelined = pipelines.as_mut().is_some_and(|it| it.push(&event));
             match event {
                 Event::Request(request) => {
                     guards.look(&request);
