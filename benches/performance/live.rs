@@ -23,6 +23,8 @@ pub(crate) enum Beside {
     Tcpdump,
     /// shadowtap, to version 2.
     Shadowtap,
+    /// shadowtap, reading every request and choosing none for version 2.
+    Capturing,
     /// GoReplay, to version 2.
     Gor,
 }
@@ -204,7 +206,7 @@ impl Stage {
                 ]);
                 command
             }
-            Beside::Shadowtap => {
+            Beside::Shadowtap | Beside::Capturing => {
                 let mut command = self.there(env!("CARGO_BIN_EXE_shadowtap"));
                 command.args([
                     "mirror",
@@ -216,6 +218,9 @@ impl Stage {
                     &format!("http://{V2}"),
                 ]);
                 command.args(["--progress", "off"]).args(more);
+                if beside == Beside::Capturing {
+                    command.args(["--no-compare", "--percent", "0"]);
+                }
                 command
             }
             Beside::Gor => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::generate::Traffic;
 use super::live::{Beside, Run, Stage};
-use super::measure::{Rounds, command_cpu, ratios};
+use super::measure::{Rounds, command_cpu, monotonic, ratios};
 use super::page::Page;
 use super::peers::{self, Load};
 use super::surroundings::{in_namespace, need, said};
@@ -157,6 +157,7 @@ fn offline_rows(page: &mut Page, folder: &Path) -> io::Result<()> {
         Rounds(subject.0.iter().map(|it| 1.0 / it / 3.0).collect()),
         "≥ 1 where the floor allows",
     );
+    two_workers(page, &file);
     std::fs::remove_file(&file)?;
     for (what, traffic) in [
         (
@@ -201,6 +202,42 @@ fn offline_rows(page: &mut Page, folder: &Path) -> io::Result<()> {
         std::fs::remove_file(&file)?;
     }
     Ok(())
+}
+
+/// Capture workers share nothing, so two of them do twice as much as one in the same time, as far as the machine's cores do:
+/// the floor, run twice at once, shows how far that is.
+fn two_workers(page: &mut Page, file: &Path) {
+    let gain = |read: fn(&Path, u64) -> offline::Pass| {
+        let one = seconds_of(|| {
+            read(file, 0);
+        });
+        let two = seconds_of(|| {
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| read(file, 0));
+                }
+            });
+        });
+        2.0 * one / two
+    };
+    let (mut floor, mut subject) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        floor.0.push(gain(offline::floor));
+        subject.0.push(gain(offline::subject));
+    }
+    page.row(
+        "two capture workers on two cores: packets a second, to one worker's",
+        format!("{:.2} (the floor, twice at once)", floor.median()),
+        "",
+        subject,
+        "≥ 1.8 where cores are free",
+    );
+}
+
+fn seconds_of(work: impl FnOnce()) -> f64 {
+    let start = monotonic();
+    work();
+    (monotonic() - start) as f64 / 1e9
 }
 
 fn packets_by_connections(page: &mut Page, folder: &Path) -> io::Result<()> {
@@ -370,7 +407,7 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
     let mut bare = Rounds::default();
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); beside.len()];
     let mut halves = runs.clone();
-    let mut compared = Vec::new();
+    let (mut compared, mut captured) = (Vec::new(), Vec::new());
     let alone = |who: Beside| -> &[&str] {
         match who {
             Beside::Shadowtap => &["--no-compare"],
@@ -384,6 +421,7 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
             runs.push(stage.run(*who, full, alone(*who))?);
         }
         compared.push(stage.run(Beside::Shadowtap, full, &[])?);
+        captured.push(stage.run(Beside::Capturing, full, &[])?);
     }
     let of = |figure: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(figure).collect());
     let half = of(&throughput, &runs[0]).median() / 2.0;
@@ -460,6 +498,14 @@ fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
             mirrored.median()
         ),
         ratios(&mirrored, &dumped),
+        "≥ 0.98",
+    );
+    let captured = of(&throughput, &captured);
+    page.row(
+        "the same while shadowtap captures and sends nothing",
+        format!("{:.0} a second", dumped.median()),
+        format!("{:.0} a second", captured.median()),
+        ratios(&captured, &dumped),
         "≥ 0.98",
     );
     let p99 = |run: &Run| run.loaded.p99 as f64 / 1e6;
