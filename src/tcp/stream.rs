@@ -5,12 +5,12 @@
 //! `net/ipv4/tcp_input.c`), since version 1 is what was served: bytes that were delivered stay, a queued piece stays
 //! unless a new one begins no later and ends later, and where pieces overlap the one that begins first wins.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::disorder::{Disorder, differ};
 use crate::time::Timestamp;
 
 /// Where and when bytes of a stream were captured.
@@ -85,9 +85,9 @@ pub enum Hole {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamLimits {
     /// Bytes held behind a hole, bookkeeping included. Beyond it the hole is given up.
-    pub held: usize,
+    pub held: u32,
     /// How far ahead of the expected byte data is believed; no receive window is larger.
-    pub window: u64,
+    pub window: u32,
 }
 
 impl Default for StreamLimits {
@@ -108,46 +108,26 @@ pub const PROOF_GRACE: Duration = Duration::from_millis(100);
 /// Offsets count from [`Stream::ORIGIN`], the first byte expected when the stream was anchored, so that earlier bytes
 /// have offsets too.
 ///
-/// Invariant on `held`: both the starts and the ends of the pieces increase strictly.
+/// There may be very many, and each segment needs two of them: what a stream in good order needs is one line of the cache, and
+/// the rest is elsewhere.
+///
+/// Invariant: `disorder` is there while there is something in it.
 #[derive(Debug)]
 pub struct Stream {
-    limits: StreamLimits,
-    /// Sequence number of `next`; `None` until the stream is anchored.
-    next_seq: Option<u32>,
     next: u64,
-    held: BTreeMap<u64, Held>,
-    held_bytes: usize,
-    /// The segment delivered last was cut by the snap length; that many bytes of it are a gap.
-    cut: u64,
     /// Highest offset that the peer acknowledged.
     acked: u64,
-    proved_since: Option<Timestamp>,
-    held_since: Option<Timestamp>,
-    fin: Option<u64>,
-    reset: Option<u64>,
-    ended: bool,
     /// The last bytes delivered, up to `next`, while the peer has not acknowledged all of them: what is sent again is
     /// compared with them.
     tail: Vec<u8>,
-    /// Where a retransmission differed from what it repeats, until somebody asks.
-    conflict: Option<Range<u64>>,
+    /// What is held, missing, closed or contradicted.
+    disorder: Option<Box<Disorder>>,
+    /// Sequence number of `next`, once the stream is anchored.
+    next_seq: u32,
+    limits: StreamLimits,
+    anchored: bool,
+    ended: bool,
 }
-
-#[derive(Debug)]
-struct Held {
-    bytes: Bytes,
-    cut: u32,
-    mark: Mark,
-}
-
-impl Held {
-    fn end(&self, start: u64) -> u64 {
-        start + self.bytes.len() as u64 + u64::from(self.cut)
-    }
-}
-
-/// What a held piece costs beside its bytes: map node, reference-counted buffer, allocator.
-const BOOKKEEPING: usize = 160;
 
 /// How many delivered bytes are kept to compare with: a full segment and some.
 const TAIL: usize = 2048;
@@ -160,94 +140,100 @@ impl Stream {
     #[must_use]
     pub fn new(limits: StreamLimits) -> Self {
         Self {
-            limits,
-            next_seq: None,
             next: Self::ORIGIN,
-            held: BTreeMap::new(),
-            held_bytes: 0,
-            cut: 0,
             acked: 0,
-            proved_since: None,
-            held_since: None,
-            fin: None,
-            reset: None,
-            ended: false,
             tail: Vec::new(),
-            conflict: None,
+            disorder: None,
+            next_seq: 0,
+            limits,
+            anchored: false,
+            ended: false,
         }
     }
 
     /// Fixes the sequence number of the first byte expected; only while nothing was read.
     pub fn anchor(&mut self, seq: u32) {
         debug_assert!(self.is_untouched());
-        self.next_seq = Some(seq);
+        self.next_seq = seq;
+        self.anchored = true;
     }
 
     /// Whether it is known which sequence number comes next.
     #[must_use]
     pub fn is_anchored(&self) -> bool {
-        self.next_seq.is_some()
+        self.anchored
     }
 
     /// Whether nothing has been seen of it yet but, perhaps, where it begins.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        self.next == Self::ORIGIN && self.held.is_empty() && !self.ended && self.fin.is_none()
+        let disorder = self.disorder.as_deref();
+        self.next == Self::ORIGIN
+            && !self.ended
+            && disorder.is_none_or(|it| it.held.is_empty() && it.fin.is_none())
     }
 
     /// The stream offset of a sequence number: the one place where 32 bits become 64. `None` before the anchor.
     #[must_use]
+    #[inline]
     pub fn offset_of(&self, seq: u32) -> Option<u64> {
-        let delta = seq.wrapping_sub(self.next_seq?).cast_signed();
-        Some(self.next.wrapping_add_signed(i64::from(delta)))
+        let delta = seq.wrapping_sub(self.next_seq).cast_signed();
+        let offset = self.next.wrapping_add_signed(i64::from(delta));
+        self.anchored.then_some(offset)
     }
 
     /// The offset of the next byte to be read.
     #[must_use]
+    #[inline]
     pub fn next(&self) -> u64 {
         self.next
     }
 
     /// The highest offset known to be sent: read, held, or closed at.
     #[must_use]
+    #[inline]
     pub fn highest(&self) -> u64 {
-        let held = self
-            .held
-            .last_key_value()
-            .map_or(0, |(&start, piece)| piece.end(start));
-        self.next.max(held).max(self.fin.unwrap_or(0))
+        match &self.disorder {
+            None => self.next,
+            Some(disorder) => self.next.max(disorder.highest()),
+        }
     }
 
     /// Whether the receiver could take bytes up to that offset.
     #[must_use]
+    #[inline]
     pub fn is_in_window(&self, end: u64) -> bool {
-        end <= self.next + self.limits.window
+        end <= self.next + u64::from(self.limits.window)
     }
 
     /// Whether the end was handed out.
     #[must_use]
+    #[inline]
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Bytes held, bookkeeping included.
     #[must_use]
+    #[inline]
     pub fn memory(&self) -> usize {
-        self.held_bytes + self.tail.capacity()
+        let disorder = self.disorder.as_deref();
+        self.tail.capacity() + disorder.map_or(0, Disorder::memory)
     }
 
     /// Takes the range in which the piece inserted last differed from what it repeats: bytes that are held, or were
     /// delivered not long ago.
     pub fn take_conflict(&mut self) -> Option<Range<u64>> {
-        self.conflict.take()
+        let conflict = self.disorder.as_mut()?.conflict.take();
+        self.tidy();
+        conflict
     }
 
     /// Whether nothing is held, missing, closed or reset: what comes next can be read as soon as it is here.
     #[must_use]
     #[inline]
     pub fn is_smooth(&self) -> bool {
-        debug_assert_eq!(self.cut, 0, "taken by the poll behind each piece");
-        self.held.is_empty() && self.fin.is_none() && self.reset.is_none() && !self.ended
+        self.disorder.is_none() && !self.ended
     }
 
     /// Places a payload that is exactly what comes next of a stream that [is smooth](Self::is_smooth); all of it is to be
@@ -274,23 +260,30 @@ impl Stream {
         if end <= self.next {
             return Err(Rejected::Duplicate);
         }
-        if self.ended || self.fin == Some(self.next) {
+        if self.ended || self.fin() == Some(self.next) {
             return Err(Rejected::AfterEnd);
         }
         if !self.is_in_window(end) {
             return Err(Rejected::OutOfWindow);
         }
         if start <= self.next {
-            self.forget_end_before(end);
-            self.compare_with_held(start, payload);
             let known = ((self.next - start) as usize).min(payload.len());
-            self.cut = end - self.next.max(start + payload.len() as u64);
+            let cut = end - self.next.max(start + payload.len() as u64);
+            if let Some(disorder) = &mut self.disorder {
+                disorder.forget_end_before(end);
+                disorder.compare_with_held(start, payload);
+            }
+            if cut > 0 {
+                self.disorder().cut = cut;
+            }
             self.deliver(&payload[known..]);
+            self.tidy();
             return Ok(Accepted::InOrder(known..payload.len()));
         }
-        self.hold(piece, end)?;
-        self.forget_end_before(end);
-        self.held_since.get_or_insert(mark.time);
+        let disorder = self.disorder();
+        disorder.hold(piece, end)?;
+        disorder.forget_end_before(end);
+        disorder.held_since.get_or_insert(mark.time);
         Ok(Accepted::Held)
     }
 
@@ -298,28 +291,33 @@ impl Stream {
     pub fn close_at(&mut self, offset: u64) {
         let in_window = offset >= self.next && self.is_in_window(offset);
         if in_window && self.highest() <= offset && !self.ended {
-            self.fin = Some(offset);
+            self.disorder().fin = Some(offset);
         }
     }
 
     /// Notes a reset at that offset; true when it is exactly where the receiver stands, so that it counts at once
     /// (RFC 5961 §3.2). A reset further on is remembered: the capture may lack, or show late, what comes before it.
     pub fn reset_at(&mut self, offset: u64) -> bool {
-        if offset == self.next && self.held.is_empty() {
+        let disorder = self.disorder.as_deref();
+        if offset == self.next && disorder.is_none_or(|it| it.held.is_empty()) {
             return true;
         }
         if offset > self.next && self.is_in_window(offset) && offset >= self.highest() {
-            self.reset = Some(offset);
+            self.disorder().reset = Some(offset);
         }
         false
     }
 
     /// Takes a remembered reset that has come due: where it is.
     pub fn take_due_reset(&mut self) -> Option<u64> {
-        self.reset.take_if(|reset| *reset == self.next)
+        let disorder = self.disorder.as_mut()?;
+        let due = disorder.reset.take_if(|reset| *reset == self.next);
+        self.tidy();
+        due
     }
 
     /// Notes how far the peer has acknowledged this stream.
+    #[inline]
     pub fn acknowledge(&mut self, offset: u64, now: Timestamp) {
         if offset > self.acked && self.is_in_window(offset) {
             self.acked = offset;
@@ -328,67 +326,69 @@ impl Stream {
         if offset >= self.next {
             self.forget_tail();
         }
-        // An acknowledged FIN counts one sequence number beyond the last byte.
-        let last_byte = self.fin.unwrap_or(u64::MAX);
-        if !self.ended && self.acked.min(last_byte) > self.next {
-            self.proved_since.get_or_insert(now);
+        if self.acked > self.next && !self.ended {
+            // An acknowledged FIN counts one sequence number beyond the last byte.
+            let last_byte = self.fin().unwrap_or(u64::MAX);
+            if self.acked.min(last_byte) > self.next {
+                self.disorder().proved_since.get_or_insert(now);
+            }
         }
     }
 
     /// What the stream waits for, if it waits.
     #[must_use]
+    #[inline]
     pub fn hole(&self) -> Option<Hole> {
+        let disorder = self.disorder.as_deref()?;
         if self.ended {
             return None;
         }
-        if let Some(since) = self.proved_since {
-            return Some(Hole::ProvedLost { since });
-        }
-        self.held_since
-            .filter(|_| !self.held.is_empty())
-            .map(|since| Hole::Open { since })
+        disorder.hole()
     }
 
     /// What can be read beyond the piece that [`Self::insert`] gave back, in order.
+    #[inline]
     pub fn poll(&mut self) -> Option<Out> {
-        loop {
-            if self.cut > 0 {
-                let cut = std::mem::take(&mut self.cut);
+        self.disorder.is_some().then(|| self.poll_disorder())?
+    }
+
+    fn poll_disorder(&mut self) -> Option<Out> {
+        while let Some(disorder) = &mut self.disorder {
+            if disorder.cut > 0 {
+                let cut = std::mem::take(&mut disorder.cut);
                 self.skip(cut);
                 return Some(Out::Gap(cut));
             }
-            let Some(first) = self.held.first_entry() else {
+            let Some((start, piece)) = disorder.take_first(self.next) else {
                 break;
             };
-            let start = *first.key();
-            if start > self.next {
-                break;
-            }
-            let piece = first.remove();
-            self.held_bytes -= piece.bytes.len() + BOOKKEEPING;
             let end = piece.end(start);
             if end <= self.next {
                 continue; // superseded by a piece that began earlier
             }
             let known = ((self.next - start) as usize).min(piece.bytes.len());
-            self.cut = end - self.next.max(start + piece.bytes.len() as u64);
+            disorder.cut = end - self.next.max(start + piece.bytes.len() as u64);
             let bytes = piece.bytes.slice(known..);
             if !bytes.is_empty() {
                 self.deliver(&bytes);
                 return Some(Out::Data(bytes, piece.mark, known == 0));
             }
         }
-        if self.held.is_empty() {
-            self.held_since = None;
+        let disorder = self.disorder.as_mut()?;
+        if disorder.held.is_empty() {
+            disorder.held_since = None;
         }
-        if self.fin == Some(self.next) && !self.ended {
+        if disorder.fin == Some(self.next) && !self.ended {
             self.ended = true;
-            self.proved_since = None;
+            disorder.proved_since = None;
+            disorder.fin = None;
+            self.tidy();
             return Some(Out::End);
         }
-        if self.held_bytes > self.limits.held {
+        if disorder.held_bytes > self.limits.held as usize {
             return self.give_up_hole();
         }
+        self.tidy();
         None
     }
 
@@ -397,9 +397,11 @@ impl Stream {
     /// A hole reaches to the first byte held, to the close or reset, or, with none of these behind it, to the
     /// highest acknowledgement.
     pub fn give_up_hole(&mut self) -> Option<Out> {
-        let held = self.held.first_key_value().map(|(&start, _)| start);
-        let closed = self.fin.or(self.reset);
+        let disorder = self.disorder.as_deref();
+        let held = disorder.and_then(|it| it.held.first_key_value());
+        let closed = disorder.and_then(|it| it.fin.or(it.reset));
         let end = held
+            .map(|(&start, _)| start)
             .into_iter()
             .chain(closed)
             .filter(|&end| end > self.next)
@@ -413,12 +415,8 @@ impl Stream {
     /// Ends the stream where it stands, dropping what is held.
     pub fn finish(&mut self) {
         self.ended = true;
-        self.held.clear();
-        self.held_bytes = 0;
+        self.disorder = None;
         self.tail = Vec::new();
-        self.cut = 0;
-        self.proved_since = None;
-        self.held_since = None;
     }
 
     fn deliver(&mut self, bytes: &[u8]) {
@@ -436,83 +434,26 @@ impl Stream {
     fn skip(&mut self, missing: u64) {
         self.advance(missing);
         self.forget_tail();
+        self.tidy();
     }
 
     /// Keeps no room either. There may be many connections, and what the allocator hands out next is in the cache, which the room
     /// of a connection that was idle is not.
+    #[inline]
     fn forget_tail(&mut self) {
         if self.tail.capacity() > 0 {
             self.tail = Vec::new();
         }
     }
 
+    #[inline]
     fn advance(&mut self, by: u64) {
         self.next += by;
-        self.next_seq = self.next_seq.map(|seq| seq.wrapping_add(by as u32));
-        if self.acked <= self.next {
-            self.proved_since = None;
-        }
-    }
-
-    /// Linux: data that reaches beyond a FIN still in the queue replaces it, and a reset that was not exactly where the
-    /// receiver stood was refused (RFC 5961 §3.2): its sender goes on.
-    fn forget_end_before(&mut self, end: u64) {
-        self.fin = self.fin.filter(|&fin| fin >= end);
-        self.reset = self.reset.filter(|&reset| reset >= end);
-    }
-
-    /// `tcp_data_queue_ofo`.
-    fn hold(&mut self, piece: Piece<'_>, end: u64) -> Result<(), Rejected> {
-        let Piece {
-            start,
-            payload,
-            cut,
-            mark,
-        } = piece;
-        self.compare_with_held(start, payload);
-        if let Some((&before, held)) = self.held.range(..=start).next_back()
-            && end <= held.end(before)
+        self.next_seq = self.next_seq.wrapping_add(by as u32);
+        if let Some(disorder) = &mut self.disorder
+            && self.acked <= self.next
         {
-            return Err(Rejected::Duplicate);
-        }
-        // What the new piece covers goes.
-        while let Some((&covered, held)) = self.held.range(start..).next()
-            && held.end(covered) <= end
-        {
-            if let Some(gone) = self.held.remove(&covered) {
-                self.held_bytes -= gone.bytes.len() + BOOKKEEPING;
-            }
-        }
-        self.held_bytes += payload.len() + BOOKKEEPING;
-        self.held.insert(
-            start,
-            Held {
-                bytes: Bytes::copy_from_slice(payload),
-                cut,
-                mark,
-            },
-        );
-        debug_assert!(self.is_sorted());
-        Ok(())
-    }
-
-    /// Notes a conflict when `payload` differs from what is held at the same offsets.
-    fn compare_with_held(&mut self, start: u64, payload: &[u8]) {
-        if self.held.is_empty() {
-            return;
-        }
-        let end = start + payload.len() as u64;
-        let from = self
-            .held
-            .range(..start)
-            .next_back()
-            .map_or(start, |(&before, _)| before);
-        let differs = self
-            .held
-            .range(from..end)
-            .any(|(&at, held)| differ((at, &held.bytes), (start, payload)));
-        if differs {
-            self.note_conflict(start..end);
+            disorder.proved_since = None;
         }
     }
 
@@ -524,33 +465,33 @@ impl Stream {
         }
         let tail = self.next - self.tail.len() as u64;
         if differ((tail, &self.tail), (start, payload)) {
-            self.note_conflict(start..self.next.min(start + payload.len() as u64));
+            let end = self.next.min(start + payload.len() as u64);
+            self.disorder().note_conflict(start..end);
         }
     }
 
-    fn note_conflict(&mut self, range: Range<u64>) {
-        self.conflict = Some(match self.conflict.take() {
-            Some(known) => known.start.min(range.start)..known.end.max(range.end),
-            None => range,
-        });
+    fn fin(&self) -> Option<u64> {
+        self.disorder.as_ref()?.fin
     }
 
-    fn is_sorted(&self) -> bool {
-        let ends = self.held.iter().map(|(&start, piece)| piece.end(start));
-        ends.clone().zip(ends.skip(1)).all(|(a, b)| a < b)
+    fn disorder(&mut self) -> &mut Disorder {
+        self.disorder.get_or_insert_default()
     }
-}
 
-/// Whether two runs of bytes, each behind its offset, differ where both have bytes.
-fn differ(a: (u64, &[u8]), b: (u64, &[u8])) -> bool {
-    let low = a.0.max(b.0);
-    let high = (a.0 + a.1.len() as u64).min(b.0 + b.1.len() as u64);
-    let within = |start: u64| (low - start) as usize..(high - start) as usize;
-    low < high && a.1[within(a.0)] != b.1[within(b.0)]
+    /// Lets go of the disorder when it is over.
+    #[inline]
+    fn tidy(&mut self) {
+        let disorder = self.disorder.as_deref();
+        if disorder.is_some_and(Disorder::is_over) {
+            self.disorder = None;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// Pushes `(start, bytes)` pieces at offsets from the origin and returns what comes out.
