@@ -6,8 +6,10 @@
 mod connection;
 mod connections;
 mod dialogue;
+mod ends;
 mod lane;
 mod pairing;
+mod receipts;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -122,8 +124,9 @@ impl Default for Limits {
     }
 }
 
-/// Where a connection puts what it finds.
+/// Where a connection puts what it finds, and what bounds it.
 struct Sink<'a> {
+    limits: &'a Limits,
     events: &'a mut VecDeque<Event>,
     account: &'a mut Account,
     next_exchange: &'a mut u64,

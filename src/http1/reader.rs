@@ -99,7 +99,6 @@ pub struct MessageReader {
     skipped: u64,
     /// Of the body in hand: bytes that the capture lacks.
     missing: u64,
-    ended: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,7 +143,6 @@ impl MessageReader {
             taken: 0,
             skipped: 0,
             missing: 0,
-            ended: false,
         }
     }
 
@@ -212,7 +210,7 @@ impl MessageReader {
         }
     }
 
-    /// Goes on behind a head that [`Self::strict_head`] found between messages: `behind` is what was captured with it. Call
+    /// Goes on behind a head that [`strict_head`] found between messages: `behind` is what was captured with it. Call
     /// [`MessageReader::frame`] or [`MessageReader::stop`] before polling on.
     pub(crate) fn take_up(&mut self, behind: &[u8]) {
         debug_assert!(self.is_between_messages());
@@ -248,9 +246,7 @@ impl MessageReader {
 
     /// Notes that the stream has ended; `clean` when by FIN, so that a body that ends with the connection is whole.
     pub fn end(&mut self, clean: bool) -> Step {
-        self.ended = true;
-        let state = self.state;
-        match state {
+        match self.state {
             State::Start if self.buffer.is_empty() => Step::NeedInput,
             State::Start | State::Head { .. } => self.abandon(Abandoned::Cut),
             State::AwaitFraming | State::Lost => Step::NeedInput,
@@ -392,7 +388,7 @@ impl MessageReader {
 
     /// The head that the buffer begins with, if it is whole and follows the grammar to the letter: most do.
     fn take_strict_head(&mut self) -> Option<Step> {
-        let (length, step) = self.strict_head(&self.buffer)?;
+        let (length, step) = strict_head(self.side, self.limits, &self.buffer)?;
         if length == self.buffer.len() {
             self.buffer.clear();
         } else {
@@ -400,30 +396,6 @@ impl MessageReader {
         }
         self.state = State::AwaitFraming;
         Some(step)
-    }
-
-    /// The head that `bytes` begin with, if it is whole and follows the grammar to the letter; and its length. It is copied once,
-    /// for itself.
-    pub(crate) fn strict_head(&self, bytes: &[u8]) -> Option<(usize, Step)> {
-        let looked_at = &bytes[..bytes.len().min(MAX_AT_ONCE)];
-        match self.side {
-            Side::Requests => {
-                let (length, build) = RequestHead::find_strict(looked_at)?;
-                if length > self.limits.head || !recognise::believes_strict(looked_at) {
-                    return None;
-                }
-                let head = build(Bytes::copy_from_slice(&bytes[..length]));
-                Some((length, Step::RequestHead(head)))
-            }
-            Side::Responses => {
-                let (length, build) = ResponseHead::find_strict(looked_at)?;
-                if length > self.limits.head {
-                    return None;
-                }
-                let head = build(Bytes::copy_from_slice(&bytes[..length]));
-                Some((length, Step::ResponseHead(head)))
-            }
-        }
     }
 
     /// Gives up the head in hand.
@@ -590,6 +562,34 @@ impl MessageReader {
         self.buffer = BytesMut::new();
         self.taken = 0;
         self.state = State::Lost;
+    }
+}
+
+/// The head of a message of that side that `bytes` begin with, if it is whole and follows the grammar to the letter; and its
+/// length. It is copied once, for itself.
+pub(crate) fn strict_head(
+    side: Side,
+    limits: MessageLimits,
+    bytes: &[u8],
+) -> Option<(usize, Step)> {
+    let looked_at = &bytes[..bytes.len().min(MAX_AT_ONCE)];
+    match side {
+        Side::Requests => {
+            let (length, build) = RequestHead::find_strict(looked_at)?;
+            if length > limits.head || !recognise::believes_strict(looked_at) {
+                return None;
+            }
+            let head = build(Bytes::copy_from_slice(&bytes[..length]));
+            Some((length, Step::RequestHead(head)))
+        }
+        Side::Responses => {
+            let (length, build) = ResponseHead::find_strict(looked_at)?;
+            if length > limits.head {
+                return None;
+            }
+            let head = build(Bytes::copy_from_slice(&bytes[..length]));
+            Some((length, Step::ResponseHead(head)))
+        }
     }
 }
 

@@ -5,18 +5,20 @@ mod handshake;
 mod kept;
 mod ordinary;
 mod reset;
+mod side;
+mod undecided;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use self::claim::Claim;
 use self::handshake::MAX_BEFORE;
-use self::reset::Suspended;
+use self::side::SideState;
+use self::undecided::{SynPayload, Undecided};
 use super::dialogue::Dialogue;
+use super::ends::Ends;
 use super::lane::Chunk;
 use super::{Ending, Limits, Sink};
 use crate::account::{Counter, Reason};
@@ -26,54 +28,28 @@ use crate::time::Timestamp;
 use crate::wire::{Path, Segment, TcpFlags};
 
 /// One connection: two streams and the dialogue that they carry. Directions are numbered: 0 flows from `ends[0]`.
+///
+/// There may be very many, of which no cache holds the next one: what a segment in good order needs is kept small and together,
+/// and the rest is behind pointers that are nearly always empty.
 pub(super) struct Connection {
-    pub(super) id: ConnectionId,
-    /// VLANs and tunnels that its segments came through; usually one.
-    paths: SmallVec<[Path; 2]>,
     streams: [Stream; 2],
     sides: [SideState; 2],
     dialogue: Dialogue,
-    /// Payload of a SYN, until it is known whether the server took it.
-    syn_payload: Option<Box<(usize, u32, Bytes, Mark)>>,
-    /// The end that sent the first SYN.
-    initiator: Option<usize>,
-    /// Whether the 4-tuple was unknown when this life of it began.
-    alone: bool,
-    /// A reset was seen that the receiver may not have taken.
-    suspended: Option<Box<Suspended>>,
-    /// For each sender, a segment whose acknowledgement is not believed yet.
-    claims: [Option<Box<Claim>>; 2],
-    /// Server bytes that acknowledge client bytes which the capture has not shown yet.
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
+    /// The VLANs and tunnels that its segments come through.
+    path: Path,
+    /// The other ways, where the same packets are seen in several.
+    other_paths: Option<Box<SmallVec<[Path; MAX_PATHS - 1]>>>,
+    undecided: Option<Box<Undecided>>,
     /// What [`Self::memory`] was when it was added up last.
     pub(super) counted: usize,
     pub(super) last_seen: Timestamp,
+    /// The end that sent the first SYN.
+    initiator: Option<u8>,
+    /// Whether the 4-tuple was unknown when this life of it began.
+    alone: bool,
     /// A handshake or data has shown that this life of the 4-tuple is real.
     pub(super) confirmed: bool,
     pub(super) closed: bool,
-}
-
-/// What is known of one end as a sender.
-#[derive(Default)]
-struct SideState {
-    isn: Option<u32>,
-    /// Whether any segment of this direction was captured.
-    seen: bool,
-    /// How far it has sent, as its segments and two agreeing acknowledgements show.
-    sent: u64,
-    /// The acknowledgement number that it sent last.
-    last_ack: Option<u32>,
-    /// The timestamp that PAWS compares with.
-    recent_timestamp: Option<u32>,
-    signed: Option<bool>,
-    /// Stream offset of a byte that the urgent pointer takes out of the stream.
-    urgent: Option<u64>,
-}
-
-struct Waiting {
-    out: Out,
-    offset: u64,
 }
 
 /// A hole that has to be looked at again when that moment has passed.
@@ -90,6 +66,9 @@ pub(super) const STALL: Duration = Duration::from_secs(1);
 /// (RFC 7323 §5.3); the margin allows for capture that shows segments in another order than they were processed.
 const PAWS_MARGIN: i32 = 200;
 
+/// Ways on which one connection is known to be seen.
+const MAX_PATHS: usize = 4;
+
 impl Connection {
     pub(super) fn new(
         id: ConnectionId,
@@ -100,60 +79,61 @@ impl Connection {
         limits: &Limits,
     ) -> Self {
         Self {
-            id,
-            paths: SmallVec::from_slice(&[path]),
             streams: [Stream::new(limits.stream), Stream::new(limits.stream)],
             sides: Default::default(),
-            dialogue: Dialogue::new(id, ends, client, limits.message),
-            syn_payload: None,
-            initiator: None,
-            alone,
-            suspended: None,
-            claims: [None, None],
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            dialogue: Dialogue::new(id, ends, client),
+            path,
+            other_paths: None,
+            undecided: None,
             counted: 0,
             last_seen: Timestamp::ZERO,
+            initiator: None,
+            alone,
             confirmed: false,
             closed: false,
         }
     }
 
-    pub(super) fn ends(&self) -> &[SocketAddr; 2] {
+    pub(super) fn id(&self) -> ConnectionId {
+        self.dialogue.connection()
+    }
+
+    #[inline]
+    pub(super) fn ends(&self) -> &Ends {
         self.dialogue.ends()
     }
 
     /// Whether its segments are known to come through `path`.
+    #[inline]
     pub(super) fn uses(&self, path: Path) -> bool {
-        self.paths.contains(&path)
+        self.path == path || self.paths().any(|known| known == path)
     }
 
     /// Whether segments of both come through the same VLANs and tunnels.
     pub(super) fn shares_path(&self, other: &Self) -> bool {
-        self.paths.iter().any(|&path| other.uses(path))
+        self.paths().any(|path| other.uses(path))
     }
 
     /// Remembers that the same packets are seen through another path too.
     pub(super) fn also_uses(&mut self, path: Path) {
-        if !self.uses(path) && self.paths.len() < 4 {
-            self.paths.push(path);
+        if !self.uses(path) && self.paths().count() < MAX_PATHS {
+            self.other_paths.get_or_insert_default().push(path);
         }
     }
 
+    fn paths(&self) -> impl Iterator<Item = Path> {
+        let others = self.other_paths.iter().flat_map(|others| others.iter());
+        std::iter::once(self.path).chain(others.copied())
+    }
+
     /// Bytes of memory held for it.
+    #[inline]
     pub(super) fn memory(&self) -> usize {
-        let suspended = self
-            .suspended
-            .as_ref()
-            .map_or(0, |suspended| suspended.bytes);
-        let claims = self.claims.iter().flatten();
         std::mem::size_of::<Self>()
             + self.streams[0].memory()
             + self.streams[1].memory()
             + self.dialogue.memory()
-            + suspended
-            + claims.map(|claim| claim.memory()).sum::<usize>()
-            + self.waiting_bytes
+            + self.undecided.as_ref().map_or(0, |it| it.memory())
     }
 
     /// How far a segment lies from what this life expects next, in bytes of both streams; `None`: out of the question.
@@ -185,7 +165,9 @@ impl Connection {
             self.ordinary(direction, segment, ordinary, now, sink);
             return self.timer_needed(direction);
         }
-        self.careful(direction, segment, now, sink)
+        let timer = self.careful(direction, segment, now, sink);
+        self.tidy();
+        timer
     }
 
     /// Takes a segment that may be anything.
@@ -203,7 +185,7 @@ impl Connection {
         if self.dialogue.is_opaque() {
             return self.opaque_segment(direction, segment, sink);
         }
-        if self.suspended.is_some() {
+        if self.suspended().is_some() {
             self.while_suspended(direction, segment, now, sink);
             return None;
         }
@@ -264,10 +246,16 @@ impl Connection {
 
     /// Looks at the holes again after a timer; returns whether there is still one to wait at.
     pub(super) fn expire(&mut self, now: Timestamp, sink: &mut Sink<'_>) -> Option<Timer> {
+        let timer = self.look_again(now, sink);
+        self.tidy();
+        timer
+    }
+
+    fn look_again(&mut self, now: Timestamp, sink: &mut Sink<'_>) -> Option<Timer> {
         if self.closed {
             return None;
         }
-        if let Some(suspended) = &self.suspended {
+        if let Some(suspended) = self.suspended() {
             if suspended.since.after(STALL) <= now {
                 self.close(Ending::Reset, sink);
                 return None;
@@ -306,7 +294,8 @@ impl Connection {
         }
         self.believe_claims(sink);
         self.closed = true;
-        let ending = match self.suspended.take() {
+        let suspended = self.undecided.as_mut().and_then(|it| it.suspended.take());
+        let ending = match suspended {
             Some(suspended) => {
                 for (_, kept) in &suspended.segments {
                     count_unread(&kept.as_segment(), Reason::AfterClose, sink);
@@ -328,6 +317,7 @@ impl Connection {
         for stream in &mut self.streams {
             stream.finish();
         }
+        self.undecided = None;
         sink.account.drop(match ending {
             Ending::Fin => Reason::Finished,
             Ending::Reset => Reason::Reset,
@@ -373,8 +363,8 @@ impl Connection {
         if segment.signed && side.signed == Some(false) {
             return Some(Reason::UnexpectedMd5);
         }
-        if let (Some((value, _)), Some(recent)) = (segment.timestamps, side.recent_timestamp)
-            && value.wrapping_sub(recent).cast_signed() < -PAWS_MARGIN
+        if let Some((value, _)) = segment.timestamps
+            && side.newer_by(value).is_some_and(|by| by < -PAWS_MARGIN)
         {
             return Some(Reason::OldTimestamp);
         }
@@ -389,11 +379,9 @@ impl Connection {
             .offset_of(segment.seq)
             .is_some_and(|offset| offset <= self.streams[direction].next());
         let side = &mut self.sides[direction];
-        let newer = side
-            .recent_timestamp
-            .is_none_or(|recent| value.wrapping_sub(recent).cast_signed() > 0);
+        let newer = side.newer_by(value).is_none_or(|by| by > 0);
         if first || (in_order && newer) {
-            side.recent_timestamp = Some(value);
+            side.set_timestamp(value);
         }
     }
 
@@ -406,21 +394,21 @@ impl Connection {
         sink: &mut Sink<'_>,
     ) -> u64 {
         let opposite = 1 - direction;
-        if let Some((sender, seq, payload, _)) = self.syn_payload.as_deref()
-            && *sender == opposite
-        {
-            let taken = segment.ack.wrapping_sub(*seq) as usize;
-            if taken > 0 && taken <= payload.len() {
-                if let Some(syn) = self.syn_payload.take() {
-                    let (_, seq, payload, mark) = *syn;
-                    self.place_bytes(opposite, seq, &payload[..taken], 0, mark, sink);
+        if let Some(syn) = self.syn_payload(opposite) {
+            let taken = segment.ack.wrapping_sub(syn.seq) as usize;
+            if taken > 0 && taken <= syn.bytes.len() {
+                if let Some(SynPayload {
+                    seq, bytes, mark, ..
+                }) = self.take_syn_payload()
+                {
+                    self.place_bytes(opposite, seq, &bytes[..taken], 0, mark, sink);
                     self.read(opposite, sink);
                 }
             } else {
                 self.settle_syn_payload(false, sink);
             }
         }
-        self.sides[direction].last_ack = Some(segment.ack);
+        self.sides[direction].acknowledges(segment.ack);
         let stream = &self.streams[opposite];
         let Some(offset) = stream.offset_of(segment.ack) else {
             return Stream::ORIGIN;
@@ -437,14 +425,11 @@ impl Connection {
             sink.account.count(Counter::SegmentsControl);
             return;
         }
-        if let Some((sender, seq, ..)) = self.syn_payload.as_deref()
-            && *sender == direction
-        {
+        if let Some(syn) = self.syn_payload(direction) {
             // Sent again, or continued: the second shows that the server took it.
-            let continues = segment.seq != *seq;
-            if continues && let Some(syn) = self.syn_payload.take() {
-                let (_, seq, payload, mark) = *syn;
-                self.place_bytes(direction, seq, &payload, 0, mark, sink);
+            let continues = segment.seq != syn.seq;
+            if continues && let Some(syn) = self.take_syn_payload() {
+                self.place_bytes(direction, syn.seq, &syn.bytes, 0, syn.mark, sink);
                 self.read(direction, sink);
             } else {
                 self.settle_syn_payload(false, sink);
@@ -454,7 +439,7 @@ impl Connection {
             && pointer > 0
             && let Some(offset) = self.streams[direction].offset_of(segment.seq)
         {
-            self.sides[direction].urgent = Some(offset + u64::from(pointer) - 1);
+            self.undecided().urgent[direction] = Some(offset + u64::from(pointer) - 1);
         }
         let mark = Mark {
             time: segment.time,
@@ -529,8 +514,8 @@ impl Connection {
     }
 
     fn hand_over(&mut self, direction: usize, out: Out, offset: u64, sink: &mut Sink<'_>) {
-        if self.is_server(direction) && !self.waiting.is_empty() {
-            self.wait(Waiting { out, offset });
+        if self.has_waiting() && self.is_server(direction) {
+            self.wait(out, offset);
             return;
         }
         match out {
@@ -550,15 +535,10 @@ impl Connection {
 
     /// Gives bytes to the dialogue, or keeps them while they answer something that is still to be read.
     fn deliver(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
-        if self.is_server(direction)
-            && (!self.waiting.is_empty() || self.is_early(direction, chunk.mark))
+        if self.is_server(direction) && (self.has_waiting() || self.is_early(direction, chunk.mark))
         {
             let bytes = Bytes::copy_from_slice(chunk.bytes);
-            let out = Out::Data(bytes, chunk.mark, chunk.boundary);
-            self.wait(Waiting {
-                out,
-                offset: chunk.offset,
-            });
+            self.wait(Out::Data(bytes, chunk.mark, chunk.boundary), chunk.offset);
             return;
         }
         self.deliver_now(direction, chunk, sink);
@@ -567,8 +547,8 @@ impl Connection {
     /// Takes the urgent byte out, as a receiver without `SO_OOBINLINE` does (Linux `tcp_recvmsg`).
     fn deliver_now(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
         let end = chunk.offset + chunk.bytes.len() as u64;
-        match self.sides[direction]
-            .urgent
+        match self
+            .urgent(direction)
             .filter(|&at| at >= chunk.offset && at < end)
         {
             None => self.dialogue.data(direction, chunk, sink),
@@ -600,7 +580,8 @@ impl Connection {
 
     /// The client's direction: as the dialogue knows it, or as the handshake suggests.
     fn client(&self) -> Option<usize> {
-        self.dialogue.client().or(self.initiator)
+        let initiator = self.initiator.map(usize::from);
+        self.dialogue.client().or(initiator)
     }
 
     /// Whether server bytes acknowledge client bytes that have not been read yet.
@@ -610,56 +591,6 @@ impl Connection {
             && !client.has_ended()
             && mark.peer > client.next()
             && client.hole().is_some()
-    }
-
-    /// Reads the server's bytes that were waiting for the client's, as far as they may go now.
-    fn read_waiting(&mut self, sink: &mut Sink<'_>) {
-        while let Some(front) = self.waiting.front() {
-            let Some(client) = self.client() else { break };
-            if let Out::Data(_, mark, _) = &front.out
-                && self.is_early(1 - client, *mark)
-            {
-                return;
-            }
-            self.read_one_waiting(1 - client, sink);
-        }
-    }
-
-    fn force_waiting(&mut self, sink: &mut Sink<'_>) {
-        let client = self.client().unwrap_or(0);
-        // Only once the client's stream has nothing left to give.
-        if self.streams[client].hole().is_some() && !self.streams[client].has_ended() {
-            return;
-        }
-        while !self.waiting.is_empty() {
-            self.read_one_waiting(1 - client, sink);
-        }
-    }
-
-    fn wait(&mut self, waiting: Waiting) {
-        self.waiting_bytes += waiting.memory();
-        self.waiting.push_back(waiting);
-    }
-
-    fn read_one_waiting(&mut self, direction: usize, sink: &mut Sink<'_>) {
-        let Some(waiting) = self.waiting.pop_front() else {
-            return;
-        };
-        self.waiting_bytes -= waiting.memory();
-        let Waiting { out, offset } = waiting;
-        match out {
-            Out::Data(bytes, mark, boundary) => {
-                let chunk = Chunk {
-                    bytes: &bytes,
-                    offset,
-                    mark,
-                    boundary,
-                };
-                self.deliver_now(direction, chunk, sink);
-            }
-            Out::Gap(length) => self.dialogue.gap(direction, length, sink),
-            Out::End => self.dialogue.end(direction, Ending::Fin, sink),
-        }
     }
 
     /// Turns the hole that a stream waits at into a gap and reads on; false when there is none.
@@ -680,16 +611,6 @@ impl Connection {
             Hole::Open { .. } => None,
         };
         needed(1 - direction).or_else(|| needed(direction))
-    }
-}
-
-impl Waiting {
-    fn memory(&self) -> usize {
-        let bytes = match &self.out {
-            Out::Data(bytes, ..) => bytes.len(),
-            _ => 0,
-        };
-        std::mem::size_of::<Self>() + bytes
     }
 }
 

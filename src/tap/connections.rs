@@ -113,7 +113,7 @@ impl Connections {
     /// Ends every connection, in the order in which they began.
     pub(super) fn finish(&mut self) {
         let open = self.table.iter();
-        let mut open: Vec<(ConnectionId, u32)> = open.map(|(index, it)| (it.id, index)).collect();
+        let mut open: Vec<(ConnectionId, u32)> = open.map(|(index, it)| (it.id(), index)).collect();
         open.sort_unstable();
         for (_, index) in open {
             self.remove(index, Ending::CaptureEnded);
@@ -129,7 +129,7 @@ impl Connections {
         if shrinks {
             let keys = self.table.keys();
             self.remove_where(Ending::OverLimit, |connection| {
-                !share.takes(keys.hash(connection.ends()))
+                !share.takes(keys.hash(&connection.ends().get()))
             });
         }
     }
@@ -186,6 +186,7 @@ impl Connections {
             return;
         };
         let mut sink = Sink {
+            limits: &self.limits,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
@@ -195,7 +196,7 @@ impl Connections {
         let timer = connection.segment(direction, segment, self.now, &mut sink);
         let after = connection.memory();
         connection.counted = after;
-        let id = connection.id;
+        let id = connection.id();
         let newly_confirmed = connection.confirmed && !was_confirmed;
         self.memory = (self.memory + after).saturating_sub(before);
         if newly_confirmed {
@@ -354,10 +355,11 @@ impl Connections {
         let Some(connection) = self.table.get_mut(index) else {
             return;
         };
-        if connection.id != id {
+        if connection.id() != id {
             return;
         }
         let mut sink = Sink {
+            limits: &self.limits,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
@@ -374,6 +376,7 @@ impl Connections {
         };
         self.memory = self.memory.saturating_sub(connection.counted);
         let mut sink = Sink {
+            limits: &self.limits,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
@@ -434,7 +437,7 @@ impl Connections {
             .table
             .iter()
             .filter(|(_, connection)| condition(connection))
-            .map(|(index, connection)| (connection.id, index))
+            .map(|(index, connection)| (connection.id(), index))
             .collect();
         gone.sort_unstable();
         for (_, index) in gone {

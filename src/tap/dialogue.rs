@@ -7,8 +7,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::ends::Ends;
 use super::lane::{Chunk, Lane, Probed, Start};
 use super::pairing::{Method, Pairing, Unfinished};
+use super::receipts::Receipts;
 use super::{Ending, Sink};
 use crate::account::{Counter, Reason};
 use crate::exchange::{
@@ -17,33 +19,39 @@ use crate::exchange::{
 use crate::http1::framing::{self, Length};
 use crate::http1::recognise::{self, Recognised};
 use crate::http1::{
-    Abandoned, Body, BodyEnd, Framing, MessageLimits, MessageReader, RequestHead, ResponseHead,
-    Side, Step, whole_lines,
+    Abandoned, Body, BodyEnd, Framing, RequestHead, ResponseHead, Side, Step, whole_lines,
 };
 
 /// The HTTP side of one connection. Directions are numbered as in the connection.
 pub(super) struct Dialogue {
     connection: ConnectionId,
-    ends: [SocketAddr; 2],
-    limits: MessageLimits,
-    /// The direction in which requests flow.
-    client: Option<usize>,
-    /// The connection is a tunnel, TLS, HTTP/2: nothing in it is read any more.
-    opaque: bool,
-    lanes: [Lane; 2],
+    ends: Ends,
     pairing: Pairing,
+    lanes: [Lane; 2],
     /// The answer being read.
     answer: Option<Box<Answer>>,
-    /// Statuses of interim answers that wait for their final one.
-    interim: Vec<u16>,
+    unsettled: Option<Box<Unsettled>>,
+    /// The direction in which requests flow.
+    client: Option<u8>,
+    /// The connection is a tunnel, TLS, HTTP/2: nothing in it is read any more.
+    opaque: bool,
     /// A request could be framed in two ways: so can everything behind it.
     framing_in_doubt: bool,
-    /// How far the server's stream was acknowledged by a request that was found behind unread bytes. It may be part of
-    /// a body; a request after an answer to it is none.
-    unproven_since: Option<u64>,
     found: Found,
     /// No answer decides any more about what follows a request: bytes that wait are read, and no more are made to wait.
     draining: bool,
+    /// Of the server's stream.
+    receipts: Receipts,
+}
+
+/// What is rarely there.
+#[derive(Default)]
+struct Unsettled {
+    /// Statuses of interim answers that wait for their final one.
+    interim: Vec<u16>,
+    /// How far the server's stream was acknowledged by a request that was found behind unread bytes. It may be part of
+    /// a body; a request after an answer to it is none.
+    unproven_since: Option<u64>,
 }
 
 /// What a connection turned out to carry.
@@ -81,38 +89,43 @@ impl Dialogue {
         connection: ConnectionId,
         ends: [SocketAddr; 2],
         client: Option<usize>,
-        limits: MessageLimits,
     ) -> Self {
         Self {
             connection,
-            ends,
-            limits,
-            client,
-            opaque: false,
-            lanes: Default::default(),
+            ends: Ends::new(ends),
             pairing: Pairing::default(),
+            lanes: Default::default(),
             answer: None,
-            interim: Vec::new(),
+            unsettled: None,
+            client: client.map(|client| client as u8),
+            opaque: false,
             framing_in_doubt: false,
-            unproven_since: None,
             found: Found::Nothing,
             draining: false,
+            receipts: Receipts::default(),
         }
     }
 
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
     /// Both ends of the connection, each at the number of the direction that flows from it.
-    pub(super) fn ends(&self) -> &[SocketAddr; 2] {
+    #[inline]
+    pub(super) fn ends(&self) -> &Ends {
         &self.ends
     }
 
     /// Whether nothing more is read from the connection.
+    #[inline]
     pub(super) fn is_opaque(&self) -> bool {
         self.opaque
     }
 
     /// The direction in which requests flow, once that is known.
+    #[inline]
     pub(super) fn client(&self) -> Option<usize> {
-        self.client
+        self.client.map(usize::from)
     }
 
     /// Notes that the beginning of a direction was not captured.
@@ -126,8 +139,17 @@ impl Dialogue {
     }
 
     /// Bytes of memory held.
+    #[inline]
     pub(super) fn memory(&self) -> usize {
-        self.lanes[0].memory() + self.lanes[1].memory() + self.pairing.memory()
+        let unsettled = match &self.unsettled {
+            Some(unsettled) => std::mem::size_of_val(&**unsettled),
+            None => 0,
+        };
+        self.ends.memory()
+            + self.lanes[0].memory()
+            + self.lanes[1].memory()
+            + self.pairing.memory()
+            + unsettled
     }
 
     /// Takes the next bytes of a direction.
@@ -135,20 +157,24 @@ impl Dialogue {
         if self.opaque || chunk.bytes.is_empty() {
             return;
         }
-        let lane = &mut self.lanes[direction];
-        if self.client != Some(direction) {
-            lane.note_receipt(chunk);
+        let client = self.client();
+        if client.is_none() {
+            let receipts = &mut self.lanes[direction].work().receipts;
+            receipts.note(chunk.offset, chunk.mark.peer);
+        } else if client != Some(direction) {
+            self.receipts.note(chunk.offset, chunk.mark.peer);
         }
-        if lane.paused.is_some() {
+        let lane = &self.lanes[direction];
+        if lane.is_paused() {
             if self.goes_on(chunk) {
                 self.drain(direction, sink);
                 self.data(direction, chunk, sink);
-            } else if !self.lanes[direction].pause(chunk) {
+            } else if !self.lanes[direction].work().pause(chunk) {
                 self.become_opaque(Found::Other, sink);
             }
-        } else if lane.reader.is_none() {
+        } else if lane.side().is_none() {
             self.probe(direction, chunk, sink);
-        } else if self.client == Some(direction) {
+        } else if self.client() == Some(direction) {
             self.request_bytes(direction, chunk, sink);
         } else {
             self.answer_bytes(direction, chunk, sink);
@@ -166,22 +192,22 @@ impl Dialogue {
         self.drain(direction, sink);
         let lane = &mut self.lanes[direction];
         lane.take_probe();
-        let Some(reader) = &mut lane.reader else {
+        let was_lost = lane.is_lost();
+        let Some(reader) = lane.reader(sink.limits.message) else {
             lane.foreign = false;
             lane.midstream = true;
             self.note_unread(direction);
             return;
         };
-        lane.given += length;
-        let was_lost = reader.is_lost();
         let step = reader.gap(length);
+        lane.work().given += length;
         self.follow(direction, step, None, None, sink);
         self.note_loss(direction, was_lost, sink);
     }
 
     /// Notes that a direction was reset: if it is the client's, nobody waits for an answer any more.
     pub(super) fn was_reset(&mut self, direction: usize) {
-        if self.client == Some(direction) {
+        if self.client() == Some(direction) {
             self.pairing.client_leaves();
         }
     }
@@ -189,10 +215,10 @@ impl Dialogue {
     /// Notes that a direction has ended.
     pub(super) fn end(&mut self, direction: usize, ending: Ending, sink: &mut Sink<'_>) {
         self.drain(direction, sink);
-        let is_client = self.client == Some(direction);
+        let is_client = self.client() == Some(direction);
         let refused = is_client && self.pairing.body_is_refused();
         if !self.opaque
-            && let Some(reader) = &mut self.lanes[direction].reader
+            && let Some(reader) = self.lanes[direction].reading_mut()
         {
             if refused && reader.awaits_first_body_byte() {
                 self.skip_unsent_body(direction, sink);
@@ -211,12 +237,15 @@ impl Dialogue {
 
     /// Ends both directions and lets go of everything.
     pub(super) fn close(&mut self, ending: Ending, sink: &mut Sink<'_>) {
-        let first = self.client.unwrap_or(0);
+        let first = self.client().unwrap_or(0);
         for direction in [first, 1 - first] {
             self.end(direction, ending, sink);
             self.lanes[direction].clear();
         }
         self.give_up_messages(request_cut(Some(ending)), response_cut(Some(ending)), sink);
+        for lane in &mut self.lanes {
+            lane.finish();
+        }
         self.pairing.end_answers(sink);
         sink.account.count(match self.found {
             Found::Http => Counter::ConnectionsHttp1,
@@ -234,7 +263,7 @@ impl Dialogue {
 
     /// Looks at the first bytes of a direction.
     fn probe(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
-        let possible = self.client.map(|client| match client == direction {
+        let possible = self.client().map(|client| match client == direction {
             true => Side::Requests,
             false => Side::Responses,
         });
@@ -254,20 +283,24 @@ impl Dialogue {
                 return;
             }
         };
-        self.client = Some(if side == Side::Requests {
-            direction
-        } else {
-            1 - direction
-        });
+        if self.client.is_none() {
+            let client = match side {
+                Side::Requests => direction,
+                Side::Responses => 1 - direction,
+            };
+            self.client = Some(client as u8);
+            self.receipts = self.lanes[1 - client].take_receipts();
+        }
         self.found = Found::Http;
         let lane = &mut self.lanes[direction];
-        lane.reader = Some(MessageReader::new(side, self.limits));
+        lane.read_as(side);
         if let Some(probe) = lane.take_probe() {
             self.data(direction, probe.as_chunk(), sink);
         }
+        self.lanes[direction].tidy();
         // What the other direction has kept back can be read now.
         let other = 1 - direction;
-        if self.lanes[other].reader.is_none()
+        if self.lanes[other].side().is_none()
             && let Some(probe) = self.lanes[other].take_probe()
         {
             self.probe(other, probe.as_chunk(), sink);
@@ -275,7 +308,8 @@ impl Dialogue {
     }
 
     fn request_bytes(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
-        let Some(reader) = &mut self.lanes[direction].reader else {
+        let Some(reader) = self.lanes[direction].reading_mut() else {
+            self.push(direction, chunk, sink);
             return;
         };
         if reader.is_lost() {
@@ -286,7 +320,7 @@ impl Dialogue {
         } else if reader.awaits_first_body_byte() && self.pairing.body_is_refused() {
             // The body after all, or the next request? It may take some bytes to tell.
             let lane = &mut self.lanes[direction];
-            let recognised = recognise::request(lane.hold(chunk));
+            let recognised = recognise::request(lane.work().hold(chunk));
             if recognised == Recognised::Unsure {
                 return;
             }
@@ -303,7 +337,8 @@ impl Dialogue {
     }
 
     fn answer_bytes(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
-        let Some(reader) = &mut self.lanes[direction].reader else {
+        let Some(reader) = self.lanes[direction].reading() else {
+            self.push(direction, chunk, sink);
             return;
         };
         let lost = reader.is_lost();
@@ -332,7 +367,9 @@ impl Dialogue {
         };
         let (before, after) = chunk.bytes.split_at((at - chunk.offset) as usize);
         if lost {
-            reader.resume();
+            if let Some(reader) = self.lanes[direction].reading_mut() {
+                reader.resume();
+            }
         } else {
             self.push(
                 direction,
@@ -343,12 +380,12 @@ impl Dialogue {
                 sink,
             );
             if self.answer.is_some()
-                && let Some(reader) = &mut self.lanes[direction].reader
+                && let Some(reader) = self.lanes[direction].reading_mut()
             {
                 let step = reader.end_body_here();
                 self.follow(direction, step, None, None, sink);
             }
-            if let Some(reader) = &mut self.lanes[direction].reader
+            if let Some(reader) = self.lanes[direction].reading_mut()
                 && reader.is_lost()
             {
                 reader.resume();
@@ -363,36 +400,42 @@ impl Dialogue {
         self.push(direction, rest, sink);
     }
 
+    #[inline]
     fn push(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
-        let lane = &mut self.lanes[direction];
-        let Some(reader) = &mut lane.reader else {
-            return;
-        };
         if chunk.bytes.is_empty() {
             return;
         }
-        lane.last = chunk.mark;
-        lane.given = chunk.offset + chunk.bytes.len() as u64;
-        let mut chunk = chunk;
-        if reader.is_between_messages() {
-            lane.first = Start {
-                mark: chunk.mark,
-                offset: chunk.offset,
+        let lane = &self.lanes[direction];
+        let Some(side) = lane.side() else {
+            return;
+        };
+        if !lane.is_between_messages() {
+            self.push_part(direction, chunk, sink);
+        } else if let Some(rest) = self.whole_messages(direction, side, chunk, sink) {
+            self.lanes[direction].work().first = Start {
+                mark: rest.mark,
+                offset: rest.offset,
             };
-            match self.whole_messages(direction, chunk, sink) {
-                Some(rest) => chunk = rest,
-                None => return,
-            }
+            self.push_part(direction, rest, sink);
         }
-        let Some(reader) = &mut self.lanes[direction].reader else {
+    }
+
+    /// Reads what is not a whole message.
+    fn push_part(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
+        let lane = &mut self.lanes[direction];
+        let end = chunk.offset + chunk.bytes.len() as u64;
+        let work = lane.work();
+        work.last = chunk.mark;
+        work.given = end;
+        let Some(reader) = lane.reader(sink.limits.message) else {
             return;
         };
         let was_lost = reader.is_lost();
         reader.push(chunk.bytes);
         let step = reader.poll();
-        let end = chunk.offset + chunk.bytes.len() as u64;
         self.follow(direction, step, Some(end), None, sink);
         self.note_loss(direction, was_lost, sink);
+        self.lanes[direction].tidy();
     }
 
     /// Follows the reader's steps until it needs more. `end` is the stream offset behind what was pushed; `ending` is
@@ -405,7 +448,7 @@ impl Dialogue {
         ending: Option<Ending>,
         sink: &mut Sink<'_>,
     ) {
-        let is_client = self.client == Some(direction);
+        let is_client = self.client() == Some(direction);
         loop {
             match step {
                 Step::NeedInput => return,
@@ -418,11 +461,12 @@ impl Dialogue {
                         self.finish_answer(body, response_completeness(how, ending), sink);
                     }
                     let lane = &mut self.lanes[direction];
-                    if let (Some(end), Some(reader)) = (end, &lane.reader) {
+                    if let (Some(end), Some(reader)) = (end, lane.reading()) {
                         // The next message begins where this one ended.
                         let rest = reader.buffered() as u64;
-                        lane.first = Start {
-                            mark: lane.last,
+                        let work = lane.work();
+                        work.first = Start {
+                            mark: work.last,
                             offset: end - rest,
                         };
                         if rest > 0 && lane.pause_rest(end) {
@@ -453,7 +497,7 @@ impl Dialogue {
             if self.opaque {
                 return;
             }
-            let Some(reader) = &mut self.lanes[direction].reader else {
+            let Some(reader) = self.lanes[direction].reading_mut() else {
                 return;
             };
             step = reader.poll();
@@ -462,7 +506,7 @@ impl Dialogue {
 
     fn request_head(&mut self, direction: usize, head: RequestHead, sink: &mut Sink<'_>) {
         let length = self.begin_request(direction, head, sink);
-        let Some(reader) = &mut self.lanes[direction].reader else {
+        let Some(reader) = self.lanes[direction].reading_mut() else {
             return;
         };
         if let Length::Framed(framing) = length {
@@ -489,20 +533,25 @@ impl Dialogue {
         let id = ExchangeId(*sink.next_exchange);
         *sink.next_exchange += 1;
         let lane = &mut self.lanes[direction];
-        let acked = lane.first.mark.peer;
+        let first = lane.work().first;
+        let acked = first.mark.peer;
         if std::mem::take(&mut lane.passed_over) {
-            self.unproven_since = Some(acked);
+            self.unsettled().unproven_since = Some(acked);
         }
-        doubts.unproven = self.unproven_since.is_some_and(|since| acked <= since);
-        if !doubts.unproven {
-            self.unproven_since = None;
+        if let Some(unsettled) = &mut self.unsettled {
+            doubts.unproven = unsettled.unproven_since.is_some_and(|since| acked <= since);
+            if !doubts.unproven {
+                unsettled.unproven_since = None;
+                self.tidy();
+            }
         }
         let request = Unfinished {
             id,
             head,
-            first: lane.first,
+            first,
             doubts,
         };
+        let lane = &self.lanes[direction];
         self.pairing.begin(request, lane.foreign);
         length
     }
@@ -529,7 +578,7 @@ impl Dialogue {
     }
 
     fn finish_request(&mut self, body: Body, completeness: Completeness, sink: &mut Sink<'_>) {
-        let Some(client) = self.client else { return };
+        let Some(client) = self.client() else { return };
         let Some((unfinished, tunnel_awaited)) = self.pairing.take_unfinished() else {
             return;
         };
@@ -546,13 +595,14 @@ impl Dialogue {
             self.framing_in_doubt = true;
         }
         if tunnel_awaited && completeness.is_whole() && !self.opaque && !self.draining {
-            lane.paused.get_or_insert_default();
+            lane.work().begin_pause();
         }
+        let last = lane.work().last;
         let request = Request {
             id,
             connection: self.connection,
             first_byte: first.mark.time,
-            last_byte: lane.last.time,
+            last_byte: last.time,
             endpoints: self.endpoints(client),
             head,
             body,
@@ -564,7 +614,7 @@ impl Dialogue {
 
     /// The server has answered `Expect: 100-continue` finally, and the client sends something else than the body.
     fn skip_unsent_body(&mut self, direction: usize, sink: &mut Sink<'_>) {
-        if let Some(reader) = &mut self.lanes[direction].reader {
+        if let Some(reader) = self.lanes[direction].reading_mut() {
             reader.skip_unsent_body();
         }
         let unsent = Completeness::Incomplete(Reason::RequestBodyNeverSent);
@@ -574,20 +624,19 @@ impl Dialogue {
     fn response_head(&mut self, direction: usize, head: ResponseHead, sink: &mut Sink<'_>) {
         if head.is_interim() {
             self.found = Found::Http;
-            let lane = &self.lanes[direction];
-            let offset = lane.first.offset;
-            let received = || lane.received_before(offset);
+            let offset = self.lanes[direction].work().first.offset;
+            let received = || self.receipts.before(offset);
             if self.pairing.choose(offset, received, sink).is_some() {
-                self.interim.push(head.status());
+                self.unsettled().interim.push(head.status());
             }
             self.answer = Some(Box::new(Answer::Interim));
-            if let Some(reader) = &mut self.lanes[direction].reader {
+            if let Some(reader) = self.lanes[direction].reading_mut() {
                 reader.frame(Framing::None);
             }
             return;
         }
         let length = self.begin_answer(direction, head, sink);
-        let Some(reader) = &mut self.lanes[direction].reader else {
+        let Some(reader) = self.lanes[direction].reading_mut() else {
             return;
         };
         if let Length::Framed(framing) = length {
@@ -608,15 +657,14 @@ impl Dialogue {
         self.found = Found::Http;
         sink.account.count(Counter::Responses);
         self.answers_unfinished_head(1 - direction, sink);
-        let first = self.lanes[direction].first;
-        let lane = &self.lanes[direction];
-        let received = || lane.received_before(first.offset);
+        let first = self.lanes[direction].work().first;
+        let received = || self.receipts.before(first.offset);
         let id = self.pairing.choose(first.offset, received, sink);
         let method = self.pairing.begin_answer(id, sink);
         let (length, doubts) = framing::of_response(&head, method.and_then(Method::name));
         let mut interim = Vec::new();
         if id.is_some() {
-            interim = std::mem::take(&mut self.interim);
+            interim = self.take_interim();
             self.lanes[direction].resynchronised = false;
         }
         for lane in &mut self.lanes {
@@ -651,7 +699,7 @@ impl Dialogue {
     }
 
     fn finish_answer(&mut self, body: Body, completeness: Completeness, sink: &mut Sink<'_>) {
-        let Some(client) = self.client else { return };
+        let Some(client) = self.client() else { return };
         let Some(Answer::Final {
             id,
             head,
@@ -666,7 +714,7 @@ impl Dialogue {
         doubts.retransmission |= lane.take_doubt(first.offset);
         let response = Response {
             first_byte: first.mark.time,
-            last_byte: lane.last.time,
+            last_byte: lane.work().last.time,
             interim,
             head,
             body,
@@ -699,16 +747,20 @@ impl Dialogue {
             return;
         }
         let lane = &mut self.lanes[client];
-        if let Some(reader) = &mut lane.reader {
-            if reader.is_in_head() {
+        if lane.side().is_some() {
+            if let Some(reader) = lane.reading_mut()
+                && reader.is_in_head()
+            {
                 let step = reader.abandon(Abandoned::Malformed);
                 self.follow(client, step, None, None, sink);
             }
         } else if let Some(probe) = lane.take_probe() {
-            let mut reader = MessageReader::new(Side::Requests, self.limits);
-            reader.stop();
-            lane.reader = Some(reader);
-            lane.last = lane.first.mark;
+            lane.read_as(Side::Requests);
+            if let Some(reader) = lane.reader(sink.limits.message) {
+                reader.stop();
+            }
+            let work = lane.work();
+            work.last = work.first.mark;
             let bytes = probe.as_chunk().bytes;
             self.partial_request(client, bytes, Reason::RequestMalformed, sink);
         }
@@ -741,8 +793,7 @@ impl Dialogue {
 
     /// After a step that may have lost the framing: remember what that means for the pairing.
     fn note_loss(&mut self, direction: usize, was_lost: bool, sink: &mut Sink<'_>) {
-        let reader = self.lanes[direction].reader.as_ref();
-        let is_lost = reader.is_some_and(MessageReader::is_lost);
+        let is_lost = self.lanes[direction].is_lost();
         if is_lost && !was_lost && !self.opaque {
             sink.account.count(Counter::Desynchronised);
             self.note_unread(direction);
@@ -751,11 +802,11 @@ impl Dialogue {
 
     /// Bytes of a direction were passed over unread: messages may have been among them.
     fn note_unread(&mut self, direction: usize) {
-        if self.client != Some(1 - direction) {
+        if self.client() != Some(1 - direction) {
             self.pairing.requests_may_be_lost();
             self.lanes[direction].passed_over = true;
         }
-        if self.client != Some(direction) {
+        if self.client() != Some(direction) {
             self.pairing.answers_may_be_lost();
             self.lanes[direction].resynchronised = true;
         }
@@ -779,6 +830,9 @@ impl Dialogue {
             lane.clear();
         }
         self.give_up_messages(Reason::RequestMalformed, Reason::ResponseMalformed, sink);
+        for lane in &mut self.lanes {
+            lane.finish();
+        }
     }
 
     /// Finishes what is still being read although nothing more will be.
@@ -788,9 +842,39 @@ impl Dialogue {
     }
 
     fn endpoints(&self, client: usize) -> Endpoints {
+        let ends = self.ends.get();
         Endpoints {
-            client: self.ends[client],
-            server: self.ends[1 - client],
+            client: ends[client],
+            server: ends[1 - client],
+        }
+    }
+
+    fn unsettled(&mut self) -> &mut Unsettled {
+        self.unsettled.get_or_insert_default()
+    }
+
+    /// Whether what the client sends may be part of a body that was not captured.
+    fn is_unproven(&self) -> bool {
+        self.unsettled
+            .as_ref()
+            .is_some_and(|it| it.unproven_since.is_some())
+    }
+
+    /// Takes the statuses of the interim answers.
+    fn take_interim(&mut self) -> Vec<u16> {
+        let Some(unsettled) = &mut self.unsettled else {
+            return Vec::new();
+        };
+        let interim = std::mem::take(&mut unsettled.interim);
+        self.tidy();
+        interim
+    }
+
+    /// Lets go of what was unsettled when nothing is any more.
+    fn tidy(&mut self) {
+        let is_over = |it: &Unsettled| it.interim.is_empty() && it.unproven_since.is_none();
+        if self.unsettled.as_deref().is_some_and(is_over) {
+            self.unsettled = None;
         }
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::receipts::Receipts;
 use crate::http1::recognise::{self, ProxyHeader, Recognised};
-use crate::http1::{MessageReader, Side};
+use crate::http1::{MessageLimits, MessageReader, Side};
 use crate::tcp::Mark;
 
 /// Bytes of one direction, in order.
@@ -35,20 +36,14 @@ pub(super) struct Start {
 }
 
 /// One direction.
+///
+/// There may be very many, and nearly all are between two messages: then there is nothing to know but whose messages they are.
 #[derive(Default)]
 pub(super) struct Lane {
-    pub(super) reader: Option<MessageReader>,
-    /// First bytes, while it is not clear what they are.
-    probe: Vec<u8>,
-    /// What is being read began here.
-    pub(super) first: Start,
-    pub(super) last: Mark,
-    /// The stream offset behind what the reader was given.
-    pub(super) given: u64,
-    /// Where a retransmission differed from what it repeats.
-    doubtful: Option<Range<u64>>,
-    /// Where in this stream its sender acknowledged more of the opposite one, and how much; nobody asks for the client's.
-    receipts: Receipts,
+    /// What is not over; none between messages.
+    work: Option<Box<Work>>,
+    /// Whose messages they are, once that is known.
+    side: Option<Side>,
     /// The capture began inside the stream: only a message at the start of a segment is believed.
     pub(super) midstream: bool,
     /// An answer was found by its looks alone, behind bytes that were not read.
@@ -57,46 +52,30 @@ pub(super) struct Lane {
     pub(super) passed_over: bool,
     /// The stream's first bytes were not HTTP: a message found later needs the other side's confirmation.
     pub(super) foreign: bool,
-    /// Client side: bytes that wait until it is known whether a tunnel begins.
-    pub(super) paused: Option<Vec<OwnedChunk>>,
-    /// Bytes that wait, bookkeeping included.
-    paused_bytes: usize,
+}
+
+/// What a direction needs while something of it is unclear, unfinished or in doubt.
+#[derive(Default)]
+pub(super) struct Work {
+    /// Reads messages that are not whole in one piece.
+    reader: Option<MessageReader>,
+    /// First bytes, while it is not clear what they are.
+    probe: Vec<u8>,
     /// How long the probe has to be before it is worth another look.
     look_again: usize,
-}
-
-/// Where in a stream its sender acknowledged more of the opposite one: the latest times, in the connection itself and not on the
-/// heap, because each answer notes one.
-///
-/// Invariant: the `n`th that was noted is at `n % MAX_RECEIPTS`; along them, acknowledgements rise and positions do not fall.
-#[derive(Default)]
-struct Receipts {
-    /// Position in the stream, and how much of the opposite one was acknowledged with it.
-    latest: [(u64, u64); MAX_RECEIPTS],
-    noted: usize,
-}
-
-impl Receipts {
-    /// Notes what was acknowledged at a position; less than before is nothing new.
-    fn note(&mut self, position: u64, acknowledged: u64) {
-        let known = self.back_from_newest().next();
-        if known.is_none_or(|(_, known)| acknowledged > known) {
-            self.latest[self.noted % MAX_RECEIPTS] = (position, acknowledged);
-            self.noted += 1;
-        }
-    }
-
-    /// What was acknowledged last before a position.
-    fn before(&self, position: u64) -> u64 {
-        self.back_from_newest()
-            .find(|&(at, _)| at < position)
-            .map_or(0, |(_, acknowledged)| acknowledged)
-    }
-
-    fn back_from_newest(&self) -> impl Iterator<Item = (u64, u64)> {
-        let kept = self.noted.saturating_sub(MAX_RECEIPTS)..self.noted;
-        kept.rev().map(|n| self.latest[n % MAX_RECEIPTS])
-    }
+    /// What is being read began here.
+    pub(super) first: Start,
+    pub(super) last: Mark,
+    /// The stream offset behind what the reader was given.
+    pub(super) given: u64,
+    /// Where a retransmission differed from what it repeats.
+    doubtful: Option<Range<u64>>,
+    /// Client side: bytes that wait until it is known whether a tunnel begins.
+    paused: Option<Vec<OwnedChunk>>,
+    /// Bytes that wait, bookkeeping included.
+    paused_bytes: usize,
+    /// What was acknowledged where, while it is not known whose stream it is.
+    pub(super) receipts: Receipts,
 }
 
 /// What the first bytes of a direction turned out to be.
@@ -111,24 +90,91 @@ pub(super) enum Probed {
     Other(Recognised),
 }
 
-/// How many advances of the acknowledgement are remembered; only the latest few are ever asked for.
-const MAX_RECEIPTS: usize = 8;
-
 /// Bytes that wait for the answer to CONNECT or Upgrade; more of them is no handshake.
 const MAX_PAUSED: usize = 256 << 10;
 
 impl Lane {
+    /// Whether it is known whose messages they are.
+    #[inline]
+    pub(super) fn side(&self) -> Option<Side> {
+        self.side
+    }
+
+    /// Reads it as the messages of that side from here on.
+    pub(super) fn read_as(&mut self, side: Side) {
+        self.side = Some(side);
+    }
+
+    /// The reader of a message that is not whole in one piece; none before it is known whose messages they are.
+    pub(super) fn reader(&mut self, limits: MessageLimits) -> Option<&mut MessageReader> {
+        let side = self.side?;
+        let reader = &mut self.work().reader;
+        Some(reader.get_or_insert_with(|| MessageReader::new(side, limits)))
+    }
+
+    /// The same, if there is one.
+    #[inline]
+    pub(super) fn reading(&self) -> Option<&MessageReader> {
+        self.work.as_ref()?.reader.as_ref()
+    }
+
+    pub(super) fn reading_mut(&mut self) -> Option<&mut MessageReader> {
+        self.work.as_mut()?.reader.as_mut()
+    }
+
+    /// Whether the next byte begins a message.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.reading()
+            .is_none_or(MessageReader::is_between_messages)
+    }
+
+    /// Whether bytes are skipped because the framing was lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.reading().is_some_and(MessageReader::is_lost)
+    }
+
+    /// What is not over.
+    pub(super) fn work(&mut self) -> &mut Work {
+        self.work.get_or_insert_default()
+    }
+
+    /// Takes what was acknowledged where, because it is known now whose stream it is.
+    pub(super) fn take_receipts(&mut self) -> Receipts {
+        let receipts = self.work.as_mut().map(|work| &mut work.receipts);
+        receipts.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Lets go of the work when it is over.
+    pub(super) fn tidy(&mut self) {
+        let is_over = |work: &Work| {
+            work.probe.is_empty()
+                && work.doubtful.is_none()
+                && work.paused.is_none()
+                && work
+                    .reader
+                    .as_ref()
+                    .is_none_or(MessageReader::is_between_messages)
+        };
+        if self.side.is_some() && self.work.as_deref().is_some_and(is_over) {
+            self.work = None;
+        }
+    }
+
     /// Looks at the first bytes; `possible` tells which side they may be of, when that is known.
     pub(super) fn probe(&mut self, chunk: Chunk<'_>, possible: Option<Side>) -> Probed {
+        let midstream = self.midstream;
         if self.foreign {
             // The stream did not begin with HTTP; a message may still begin with a segment.
             if !chunk.boundary {
                 return Probed::Skipped;
             }
-            self.probe.clear();
-            self.look_again = 0;
+            let work = self.work();
+            work.probe.clear();
+            work.look_again = 0;
         }
-        if self.midstream && self.probe.is_empty() {
+        let work = self.work();
+        if midstream && work.probe.is_empty() {
             let begins = recognise::request_in_midstream(chunk.bytes)
                 || recognise::response(chunk.bytes) == Recognised::Http
                 || is_encrypted(chunk.bytes);
@@ -137,18 +183,18 @@ impl Lane {
             }
         }
         let is_empty_line = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        if self.probe.is_empty() && is_empty_line(chunk.bytes) {
+        if work.probe.is_empty() && is_empty_line(chunk.bytes) {
             return Probed::Unsure; // RFC 9112 §2.2: ignored before a request line
         }
-        self.hold(chunk);
+        work.hold(chunk);
         if possible != Some(Side::Responses) {
-            match recognise::proxy_header(&self.probe) {
+            match recognise::proxy_header(&work.probe) {
                 ProxyHeader::Unsure => return Probed::Unsure,
                 ProxyHeader::Whole(length) => {
                     // It is no message: the stream begins behind it.
-                    self.probe.drain(..length);
-                    self.first.offset += length as u64;
-                    if self.probe.is_empty() {
+                    work.probe.drain(..length);
+                    work.first.offset += length as u64;
+                    if work.probe.is_empty() {
                         return Probed::Unsure;
                     }
                 }
@@ -156,17 +202,17 @@ impl Lane {
             }
         }
         // While no line has ended, more of the same is looked at only when there is twice as much.
-        if self.probe.len() < self.look_again && !chunk.bytes.contains(&b'\n') {
+        if work.probe.len() < work.look_again && !chunk.bytes.contains(&b'\n') {
             return Probed::Unsure;
         }
-        self.look_again = self.probe.len() * 2;
+        work.look_again = work.probe.len() * 2;
         let request = match possible {
             Some(Side::Responses) => Recognised::Other,
-            _ => recognise::request(&self.probe),
+            _ => recognise::request(&work.probe),
         };
         let response = match possible {
             Some(Side::Requests) => Recognised::Other,
-            _ => recognise::response(&self.probe),
+            _ => recognise::response(&work.probe),
         };
         match (request, response) {
             (Recognised::Http, _) => Probed::Side(Side::Requests),
@@ -174,7 +220,7 @@ impl Lane {
             (Recognised::Tls, _) | (_, Recognised::Tls) => Probed::Other(Recognised::Tls),
             (Recognised::Http2, _) | (_, Recognised::Http2) => Probed::Other(Recognised::Http2),
             (Recognised::Unsure, _) | (_, Recognised::Unsure)
-                if self.probe.len() < recognise::MAX_UNSURE =>
+                if work.probe.len() < recognise::MAX_UNSURE =>
             {
                 Probed::Unsure
             }
@@ -188,29 +234,111 @@ impl Lane {
 
     /// Notes that a retransmission differed from what it repeats.
     pub(super) fn doubt(&mut self, range: Range<u64>) {
-        self.doubtful = Some(match self.doubtful.take() {
+        let doubtful = &mut self.work().doubtful;
+        *doubtful = Some(match doubtful.take() {
             Some(known) => known.start.min(range.start)..known.end.max(range.end),
             None => range,
         });
     }
 
     /// Whether a retransmission differed in what is still to be read, or in what was read last.
+    #[inline]
     pub(super) fn is_doubtful(&self) -> bool {
-        self.doubtful.is_some()
+        self.work
+            .as_ref()
+            .is_some_and(|work| work.doubtful.is_some())
     }
 
     /// Whether a retransmission differed in the message that began at that offset and has just been read.
     pub(super) fn take_doubt(&mut self, begins: u64) -> bool {
-        let rest = self.reader.as_ref().map_or(0, MessageReader::buffered);
-        let ends = self.given.saturating_sub(rest as u64);
-        let doubted = self
+        let Some(work) = &mut self.work else {
+            return false;
+        };
+        let rest = work.reader.as_ref().map_or(0, MessageReader::buffered);
+        let ends = work.given.saturating_sub(rest as u64);
+        let doubted = work
             .doubtful
             .as_ref()
             .is_some_and(|range| range.start < ends && range.end > begins);
-        self.doubtful.take_if(|range| range.end <= ends);
+        work.doubtful.take_if(|range| range.end <= ends);
         doubted
     }
 
+    /// Takes the bytes that were probed, as the chunk they were.
+    pub(super) fn take_probe(&mut self) -> Option<OwnedChunk> {
+        let work = self.work.as_mut()?;
+        work.look_again = 0;
+        let bytes = Bytes::from(std::mem::take(&mut work.probe));
+        let Start { mark, offset } = work.first;
+        (!bytes.is_empty()).then_some(OwnedChunk {
+            bytes,
+            offset,
+            mark,
+            boundary: true,
+        })
+    }
+
+    /// Whether bytes wait until it is known whether a tunnel begins.
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.paused.is_some())
+    }
+
+    /// Takes what waited.
+    pub(super) fn take_paused(&mut self) -> Vec<OwnedChunk> {
+        let Some(work) = &mut self.work else {
+            return Vec::new();
+        };
+        work.paused_bytes = 0;
+        work.paused.take().unwrap_or_default()
+    }
+
+    /// Moves what the reader has not used behind the pause. `end` is the stream offset behind it.
+    pub(super) fn pause_rest(&mut self, end: u64) -> bool {
+        let Some(Work {
+            paused: Some(paused),
+            reader: Some(reader),
+            last,
+            ..
+        }) = self.work.as_deref_mut()
+        else {
+            return false;
+        };
+        let bytes = reader.take_buffered();
+        let offset = end - bytes.len() as u64;
+        paused.push(OwnedChunk {
+            bytes,
+            offset,
+            mark: *last,
+            boundary: false,
+        });
+        true
+    }
+
+    /// Reads nothing more of this direction, and forgets what waits; what was read last is still known.
+    pub(super) fn clear(&mut self) {
+        self.side = None;
+        self.take_paused();
+        if let Some(work) = &mut self.work {
+            work.reader = None;
+            work.probe = Vec::new();
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn finish(&mut self) {
+        self.side = None;
+        self.work = None;
+    }
+
+    /// Bytes of memory held.
+    #[inline]
+    pub(super) fn memory(&self) -> usize {
+        self.work.as_deref().map_or(0, Work::memory)
+    }
+}
+
+impl Work {
     /// Adds a chunk to those that are probed, while it is not clear what they are.
     pub(super) fn hold(&mut self, chunk: Chunk<'_>) -> &[u8] {
         if self.probe.is_empty() {
@@ -223,27 +351,9 @@ impl Lane {
         &self.probe
     }
 
-    /// Notes what the sender had received when it sent a chunk.
-    pub(super) fn note_receipt(&mut self, chunk: Chunk<'_>) {
-        self.receipts.note(chunk.offset, chunk.mark.peer);
-    }
-
-    /// How much of the opposite stream the sender had acknowledged with the bytes before `offset`.
-    pub(super) fn received_before(&self, offset: u64) -> u64 {
-        self.receipts.before(offset)
-    }
-
-    /// Takes the bytes that were probed, as the chunk they were.
-    pub(super) fn take_probe(&mut self) -> Option<OwnedChunk> {
-        self.look_again = 0;
-        let bytes = Bytes::from(std::mem::take(&mut self.probe));
-        let Start { mark, offset } = self.first;
-        (!bytes.is_empty()).then_some(OwnedChunk {
-            bytes,
-            offset,
-            mark,
-            boundary: true,
-        })
+    /// Keeps what follows back until the answer is known.
+    pub(super) fn begin_pause(&mut self) {
+        self.paused.get_or_insert_default();
     }
 
     /// Keeps a chunk until the answer is known; false when there are too many.
@@ -266,38 +376,9 @@ impl Lane {
         self.paused_bytes <= MAX_PAUSED
     }
 
-    /// Takes what waited.
-    pub(super) fn take_paused(&mut self) -> Vec<OwnedChunk> {
-        self.paused_bytes = 0;
-        self.paused.take().unwrap_or_default()
-    }
-
-    /// Moves what the reader has not used behind the pause. `end` is the stream offset behind it.
-    pub(super) fn pause_rest(&mut self, end: u64) -> bool {
-        let (Some(paused), Some(reader)) = (&mut self.paused, &mut self.reader) else {
-            return false;
-        };
-        let bytes = reader.take_buffered();
-        let offset = end - bytes.len() as u64;
-        paused.push(OwnedChunk {
-            bytes,
-            offset,
-            mark: self.last,
-            boundary: false,
-        });
-        true
-    }
-
-    /// Forgets everything: nothing more is read of this direction.
-    pub(super) fn clear(&mut self) {
-        self.reader = None;
-        self.probe = Vec::new();
-        self.take_paused();
-    }
-
-    /// Bytes of memory held.
-    pub(super) fn memory(&self) -> usize {
-        self.reader.as_ref().map_or(0, MessageReader::memory)
+    fn memory(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + self.reader.as_ref().map_or(0, MessageReader::memory)
             + self.probe.capacity()
             + self.paused_bytes
     }

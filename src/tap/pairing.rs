@@ -5,8 +5,12 @@
 //! offset, and begins exactly there when the client waited for the answer before. Where bytes are missing and the
 //! position alone proves nothing, only that exact match pairs, and only when no lost request can have been sent beside.
 
-use std::collections::VecDeque;
+mod queue;
+
+use std::num::NonZeroU64;
 use std::sync::Arc;
+
+use self::queue::Queue;
 
 use super::Sink;
 use super::lane::Start;
@@ -20,11 +24,11 @@ use crate::http1::RequestHead;
 #[derive(Default)]
 pub(super) struct Pairing {
     /// In the order of their ids.
-    queue: VecDeque<Pending>,
+    queue: Queue<Pending>,
     /// How many of them are believed only once the server has answered in HTTP.
-    tentative: usize,
+    tentative: u32,
     /// How many of them await an answer that decides what follows on the connection.
-    tunnels: usize,
+    tunnels: u32,
     /// Bytes of the answers that wait for their requests.
     held: usize,
     /// An answer may have been lost unseen: only an exact match of positions pairs.
@@ -48,7 +52,7 @@ struct Pending {
     /// The highest `acked` up to this request: never less than that of a request before it.
     acked_so_far: u64,
     /// Where the last request up to this one begins before which one may have been lost.
-    begins_after_loss: Option<u64>,
+    begins_after_loss: Option<NonZeroU64>,
     method: Method,
     expects_continue: bool,
     /// A request may have been lost between the one before and this one.
@@ -129,8 +133,8 @@ impl Pairing {
     /// A request has begun.
     pub(super) fn begin(&mut self, request: Unfinished, tentative: bool) {
         let method = Method::of(&request.head);
-        self.tentative += usize::from(tentative);
-        self.tunnels += usize::from(method.may_tunnel());
+        self.tentative += u32::from(tentative);
+        self.tunnels += u32::from(method.may_tunnel());
         let expects_continue = request.head.fields().has_token("expect", "100-continue");
         let (id, first) = (request.id, request.first);
         self.enter(id, first, method, expects_continue);
@@ -144,10 +148,6 @@ impl Pairing {
     fn enter(&mut self, id: ExchangeId, first: Start, method: Method, expects_continue: bool) {
         let (begins, acked) = (first.offset, first.mark.peer);
         let after_loss = std::mem::take(&mut self.request_lost);
-        // Most clients wait for each answer: room for one request is enough, where there are many connections.
-        if self.queue.capacity() == 0 {
-            self.queue.reserve_exact(1);
-        }
         let before = self.queue.back();
         self.queue.push_back(Pending {
             id,
@@ -155,7 +155,7 @@ impl Pairing {
             acked,
             acked_so_far: before.map_or(acked, |before| before.acked_so_far.max(acked)),
             begins_after_loss: match after_loss {
-                true => Some(begins),
+                true => NonZeroU64::new(begins),
                 false => before.and_then(|before| before.begins_after_loss),
             },
             method,
@@ -247,14 +247,15 @@ impl Pairing {
             self.uncertain = true;
             return None;
         };
-        let first = &self.queue[front];
+        let first = self.queue.get(front)?;
         if !self.uncertain && !first.after_loss && !first.damaged {
             return (first.acked <= offset).then_some(first.id);
         }
         let (exact, _) = self.expected(offset).find(|&(_, acked)| acked == offset)?;
         // A request that was lost before this one, but sent together with it, is answered first. It was sent earlier when
         // the server had received it before it wrote what the client has acknowledged here.
-        let lost_before = self.queue[exact].begins_after_loss;
+        let chosen = self.queue.get(exact)?;
+        let lost_before = chosen.begins_after_loss.map(NonZeroU64::get);
         let is_between = |&begins: &u64| begins >= first.begins;
         if lost_before
             .filter(is_between)
@@ -263,7 +264,7 @@ impl Pairing {
             return None;
         }
         self.uncertain = false;
-        let id = self.queue[exact].id;
+        let id = chosen.id;
         for index in front..exact {
             self.set_answer(index, Answer::Lost);
         }
@@ -281,7 +282,7 @@ impl Pairing {
     ) -> Option<Method> {
         if self.tentative > 0 {
             self.tentative = 0;
-            for pending in &mut self.queue {
+            for pending in self.queue.iter_mut() {
                 pending.tentative = false;
                 if let Progress::Held(request) = &pending.progress {
                     hand_out(Arc::clone(request), sink);
@@ -291,7 +292,7 @@ impl Pairing {
         }
         let index = self.place_of(id?)?;
         self.set_answer(index, Answer::Reading);
-        Some(self.queue[index].method)
+        Some(self.queue.get(index)?.method)
     }
 
     /// The final answer to a request was read, as far as it goes.
@@ -335,7 +336,7 @@ impl Pairing {
             .queue
             .partition_point(|pending| pending.acked_so_far < from);
         self.queue
-            .range(first..)
+            .iter_from(first)
             .take(MAX_EXPECTED)
             .enumerate()
             .filter(|(_, pending)| pending.awaits_answer())
@@ -395,14 +396,14 @@ impl Pairing {
 
     /// Bytes of memory held.
     pub(super) fn memory(&self) -> usize {
-        self.queue.capacity() * std::mem::size_of::<Pending>() + self.held
+        self.queue.memory() + self.held
     }
 
     /// Where in the queue a request is.
     fn place_of(&self, id: ExchangeId) -> Option<usize> {
-        self.queue
-            .binary_search_by_key(&id, |pending| pending.id)
-            .ok()
+        let place = self.queue.partition_point(|pending| pending.id < id);
+        let found = self.queue.get(place)?;
+        (found.id == id).then_some(place)
     }
 
     fn find(&mut self, id: ExchangeId) -> Option<&mut Pending> {
@@ -411,9 +412,11 @@ impl Pairing {
     }
 
     fn set_answer(&mut self, index: usize, answer: Answer) {
-        let pending = &mut self.queue[index];
+        let Some(pending) = self.queue.get_mut(index) else {
+            return;
+        };
         let decided = pending.awaits_answer() && pending.method.may_tunnel();
-        self.tunnels -= usize::from(decided);
+        self.tunnels -= u32::from(decided);
         pending.answer = answer;
     }
 
@@ -428,7 +431,7 @@ impl Pairing {
     /// Forgets the oldest request, of which nothing is held.
     fn leave_front(&mut self) {
         if let Some(front) = self.queue.pop_front() {
-            self.tentative -= usize::from(front.tentative);
+            self.tentative -= u32::from(front.tentative);
         }
     }
 
@@ -441,8 +444,8 @@ impl Pairing {
                 (Progress::Done, Answer::Awaited | Answer::Reading) if !self.server_ended => return,
                 _ => {}
             }
-            self.tunnels -= usize::from(front.awaits_answer() && front.method.may_tunnel());
-            self.tentative -= usize::from(front.tentative);
+            self.tunnels -= u32::from(front.awaits_answer() && front.method.may_tunnel());
+            self.tentative -= u32::from(front.tentative);
             let Some(Pending {
                 id,
                 progress,

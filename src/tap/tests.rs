@@ -734,3 +734,24 @@ fn connections_are_left_out_whole_and_found_again() {
         connections
     );
 }
+
+#[test]
+fn a_connection_at_rest_takes_little() {
+    let mut connections = connected();
+    let request: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    connections.segment(&sent(1, 1001, DATA, request));
+    let seq = 1 + request.len() as u32;
+    connections.segment(&answered(1001, seq, DATA, OK));
+    let ack = 1001 + OK.len() as u32;
+    connections.segment(&sent(seq, ack, TcpFlags::ACK, b""));
+    assert!(connections.memory <= 512, "{}", connections.memory);
+    // The careful way leaves no more behind than the short one.
+    let (begin, end) = OK.split_at(20);
+    connections.segment(&sent(seq, ack, DATA, request));
+    let seq = seq + request.len() as u32;
+    connections.segment(&answered(ack, seq, DATA, begin));
+    connections.segment(&answered(ack + 20, seq, DATA, end));
+    let ack = ack + OK.len() as u32;
+    connections.segment(&sent(seq, ack, TcpFlags::ACK, b""));
+    assert!(connections.memory <= 512, "{}", connections.memory);
+}

@@ -53,7 +53,7 @@ impl Connection {
     ) -> bool {
         self.note_sent(direction, segment, now, sink);
         let mut beyond = self.acknowledges_unsent(direction, segment);
-        if let Some(claim) = &self.claims[direction] {
+        if let Some(claim) = self.claim(direction) {
             match beyond {
                 Some(_) if claim.is_repeated_by(segment) => {
                     count_unread(segment, Reason::Duplicate, sink);
@@ -71,7 +71,7 @@ impl Connection {
             }
         }
         if let Some(claim) =
-            self.claims[direction].take_if(|claim| claim.is_contradicted_by(segment))
+            self.take_claim_if(direction, |claim| claim.is_contradicted_by(segment))
         {
             count_unread(&claim.kept.as_segment(), Reason::AcksUnsent, sink);
         }
@@ -83,7 +83,7 @@ impl Connection {
             return false;
         }
         let kept = Kept::of(segment);
-        let older = self.claims[direction].replace(Box::new(Claim { acknowledged, kept }));
+        let older = self.undecided().claims[direction].replace(Claim { acknowledged, kept });
         if let Some(older) = older {
             count_unread(&older.kept.as_segment(), Reason::AcksUnsent, sink);
         }
@@ -92,14 +92,14 @@ impl Connection {
 
     /// Takes the kept segments that what was seen since has confirmed.
     pub(super) fn settle_claims(&mut self, now: Timestamp, sink: &mut Sink<'_>) {
-        if self.claims.iter().all(Option::is_none) {
+        if self.undecided.is_none() {
             return;
         }
         for direction in [0, 1, 0] {
             let sent = self.sent(1 - direction);
             let confirmed = Stream::ORIGIN..=sent;
             let claim =
-                self.claims[direction].take_if(|claim| confirmed.contains(&claim.acknowledged));
+                self.take_claim_if(direction, |claim| confirmed.contains(&claim.acknowledged));
             if let Some(claim) = claim {
                 self.accept(direction, &claim.kept.as_segment(), now, sink);
             }
@@ -110,7 +110,7 @@ impl Connection {
     pub(super) fn believe_claims(&mut self, sink: &mut Sink<'_>) {
         let client = self.client().unwrap_or(0);
         for direction in [client, 1 - client] {
-            if let Some(claim) = self.claims[direction].take() {
+            if let Some(claim) = self.take_claim_if(direction, |_| true) {
                 self.accept(direction, &claim.kept.as_segment(), self.last_seen, sink);
             }
         }
@@ -132,13 +132,13 @@ impl Connection {
             self.sides[direction].sent = start;
         }
         let opposite = 1 - direction;
-        if self.claims[opposite].is_none() {
+        if self.claim(opposite).is_none() {
             return;
         }
         // A proxy on the way answered the SYN: the stream begins elsewhere, where the peer says.
         let elsewhere = stream.is_untouched() && !segment.payload.is_empty();
         if elsewhere
-            && let Some(claim) = self.claims[opposite].take_if(|claim| claim.acknowledged == start)
+            && let Some(claim) = self.take_claim_if(opposite, |claim| claim.acknowledged == start)
         {
             self.accept(opposite, &claim.kept.as_segment(), now, sink);
         }
@@ -153,7 +153,7 @@ impl Connection {
             return None;
         }
         let offset = self.streams[opposite].offset_of(segment.ack)?;
-        let before = offset < Stream::ORIGIN && self.sides[opposite].isn.is_some();
+        let before = offset < Stream::ORIGIN && self.sides[opposite].isn().is_some();
         (before || offset > self.sent(opposite)).then_some(offset)
     }
 

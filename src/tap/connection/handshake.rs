@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::undecided::SynPayload;
 use super::{Connection, count_unread};
 use crate::account::{Counter, Reason};
 use crate::http1::recognise::{self, Recognised};
@@ -18,7 +19,7 @@ impl Connection {
     /// Whether a SYN of that direction and sequence number belongs to this life of the 4-tuple.
     pub(in crate::tap) fn accepts_syn(&self, direction: usize, seq: u32) -> bool {
         let stream = &self.streams[direction];
-        match self.sides[direction].isn {
+        match self.sides[direction].isn() {
             Some(isn) => isn == seq,
             // Adopted from its data before the SYN was captured.
             None if stream.is_anchored() => {
@@ -31,11 +32,15 @@ impl Connection {
 
     /// Whether a SYN-ACK of that direction answers this life's SYN.
     pub(in crate::tap) fn accepts_syn_ack(&self, direction: usize, seq: u32, ack: u32) -> bool {
-        let acknowledges = match self.sides[1 - direction].isn {
+        let acknowledges = match self.sides[1 - direction].isn() {
             Some(isn) => {
                 let taken = ack.wrapping_sub(isn.wrapping_add(1));
-                let offered = match self.syn_payload.as_deref() {
-                    Some((_, _, bytes, _)) => bytes.len() as u32,
+                let syn = self
+                    .undecided
+                    .as_ref()
+                    .and_then(|it| it.syn_payload.as_ref());
+                let offered = match syn {
+                    Some(syn) => syn.bytes.len() as u32,
                     None => (self.streams[1 - direction].next() - Stream::ORIGIN).min(65536) as u32,
                 };
                 taken <= offered
@@ -47,8 +52,8 @@ impl Connection {
         };
         let stream = &self.streams[direction];
         // While nothing was sent, a server (or what stands in for it) may change its mind about where it begins.
-        let same_start = self.sides[direction].isn == Some(seq)
-            || (stream.is_untouched() && self.initiator != Some(direction))
+        let same_start = self.sides[direction].isn() == Some(seq)
+            || (stream.is_untouched() && self.initiator != Some(direction as u8))
             || stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN);
         acknowledges && same_start
     }
@@ -73,7 +78,7 @@ impl Connection {
         }
         if self.streams[direction].is_untouched() {
             self.streams[direction].anchor(first);
-            self.sides[direction].isn = Some(segment.seq);
+            self.sides[direction].set_isn(segment.seq);
             self.sides[direction].signed = Some(segment.signed);
         }
         self.note_timestamp(direction, segment, true);
@@ -83,10 +88,10 @@ impl Connection {
             }
             self.acknowledge(direction, segment, now, sink);
             // An answer to a SYN that nobody sent proves nothing.
-            self.confirmed |= self.sides[1 - direction].isn.is_some();
-            self.initiator.get_or_insert(1 - direction);
+            self.confirmed |= self.sides[1 - direction].isn().is_some();
+            self.initiator.get_or_insert(1 - direction as u8);
         } else {
-            self.initiator.get_or_insert(direction);
+            self.initiator.get_or_insert(direction as u8);
         }
         let mark = Mark {
             time: segment.time,
@@ -106,18 +111,22 @@ impl Connection {
         } else {
             // TCP Fast Open (RFC 7413) or a stray: the server's SYN-ACK will tell.
             self.settle_syn_payload(false, sink);
-            let payload = Bytes::copy_from_slice(segment.payload);
-            self.syn_payload = Some(Box::new((direction, first, payload, mark)));
+            self.undecided().syn_payload = Some(SynPayload {
+                sender: direction,
+                seq: first,
+                bytes: Bytes::copy_from_slice(segment.payload),
+                mark,
+            });
         }
     }
 
     /// Decides about the payload of a SYN: taken when the server acknowledged it, or, when the server's side is not
     /// in the capture at all, when the connection ends without the client having sent it again.
     pub(super) fn settle_syn_payload(&mut self, at_close: bool, sink: &mut Sink<'_>) {
-        let Some(syn) = self.syn_payload.take() else {
+        let Some(syn) = self.take_syn_payload() else {
             return;
         };
-        let (direction, seq, payload, mark) = *syn;
+        let direction = syn.sender;
         let stream = &mut self.streams[direction];
         let unanswered = self.alone && !self.sides[1 - direction].seen;
         let taken = at_close && unanswered && stream.next() == Stream::ORIGIN;
@@ -125,7 +134,7 @@ impl Connection {
             sink.account.drop(Reason::SynDataRefused);
             return;
         }
-        self.place_bytes(direction, seq, &payload, 0, mark, sink);
+        self.place_bytes(direction, syn.seq, &syn.bytes, 0, syn.mark, sink);
     }
 
     /// In the middle of a connection whose handshake was not captured, the first segment tells where both streams are.
@@ -155,14 +164,14 @@ impl Connection {
             return;
         };
         // Known so far only from the peer's acknowledgement, which the capture shows first.
-        let earlier = self.sides[direction].isn.is_none()
+        let earlier = self.sides[direction].isn().is_none()
             && offset < Stream::ORIGIN
             && Stream::ORIGIN - offset <= MAX_BEFORE
             && (recognise::request_in_midstream(segment.payload)
                 || recognise::response(segment.payload) == Recognised::Http);
         // A proxy on the way answered the SYN; the peer has acknowledged what the real end sends.
         let elsewhere = offset.abs_diff(Stream::ORIGIN) > MAX_BEFORE
-            && self.sides[1 - direction].last_ack == Some(segment.seq);
+            && self.sides[1 - direction].last_ack() == Some(segment.seq);
         if earlier || elsewhere {
             stream.anchor(segment.seq);
         }

@@ -29,12 +29,7 @@ impl Connection {
         const PLAIN: u8 = TcpFlags::ACK.0;
         const SPECIAL: u8 =
             TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::URG.0 | PLAIN;
-        let waits = self.closed
-            || self.dialogue.is_opaque()
-            || self.suspended.is_some()
-            || self.syn_payload.is_some()
-            || !self.waiting.is_empty()
-            || self.claims.iter().any(Option::is_some);
+        let waits = self.closed || self.dialogue.is_opaque() || self.undecided.is_some();
         let is_special = segment.flags.0 & SPECIAL != PLAIN || segment.urgent.is_some();
         if waits || is_special || segment.cut != 0 {
             return None;
@@ -51,12 +46,8 @@ impl Connection {
             || (acknowledged > Stream::ORIGIN
                 && acknowledged <= self.sent(1 - direction)
                 && !opposite.is_untouched());
-        let is_new = match (segment.timestamps, side.recent_timestamp) {
-            (Some((value, _)), Some(recent)) => {
-                value.wrapping_sub(recent).cast_signed() >= -PAWS_MARGIN
-            }
-            _ => true,
-        };
+        let newer_by = segment.timestamps.and_then(|it| side.newer_by(it.0));
+        let is_new = newer_by.is_none_or(|by| by >= -PAWS_MARGIN);
         let is_signed_alike = side.signed == Some(segment.signed);
         (is_known && is_new && is_signed_alike && opposite.is_smooth()).then_some(Ordinary {
             start,
@@ -76,13 +67,11 @@ impl Connection {
     ) {
         let side = &mut self.sides[direction];
         side.sent = side.sent.max(at.start + segment.payload.len() as u64);
-        side.last_ack = Some(segment.ack);
+        side.acknowledges(segment.ack);
         if let Some((value, _)) = segment.timestamps
-            && side
-                .recent_timestamp
-                .is_none_or(|recent| value.wrapping_sub(recent).cast_signed() > 0)
+            && side.newer_by(value).is_none_or(|by| by > 0)
         {
-            side.recent_timestamp = Some(value);
+            side.set_timestamp(value);
         }
         self.streams[1 - direction].acknowledge(at.acknowledged, now);
         if segment.payload.is_empty() {
@@ -102,7 +91,10 @@ impl Connection {
             boundary: true,
         };
         self.deliver(direction, chunk, sink);
-        // It may have been kept back.
-        self.read_waiting(sink);
+        if self.undecided.is_some() {
+            // It was kept back.
+            self.read_waiting(sink);
+            self.tidy();
+        }
     }
 }

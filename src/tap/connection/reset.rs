@@ -46,13 +46,13 @@ impl Connection {
 
     /// Reads nothing more until it is known whether the receiver took the reset.
     pub(super) fn suspend(&mut self, direction: usize, at: u64, now: Timestamp) -> Timer {
-        self.suspended = Some(Box::new(Suspended {
+        self.undecided().suspended = Some(Suspended {
             direction,
             at,
             since: now,
             segments: Vec::new(),
             bytes: 0,
-        }));
+        });
         Timer::Stall
     }
 
@@ -64,7 +64,7 @@ impl Connection {
         now: Timestamp,
         sink: &mut Sink<'_>,
     ) {
-        let Some(suspended) = &mut self.suspended else {
+        let Some(suspended) = self.undecided.as_mut().and_then(|it| it.suspended.as_mut()) else {
             return;
         };
         let went_on = direction != suspended.direction
@@ -75,7 +75,7 @@ impl Connection {
                 .is_some_and(|acknowledged| acknowledged > suspended.at + 1);
         if went_on {
             let kept = std::mem::take(&mut suspended.segments);
-            self.suspended = None;
+            self.undecided().suspended = None;
             for (direction, kept) in &kept {
                 self.segment(*direction, &kept.as_segment(), now, sink);
             }

@@ -8,7 +8,7 @@ use super::{Dialogue, Found};
 use crate::account::Counter;
 use crate::exchange::{Completeness, ExchangeId, Request, Response};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Body, Framing, RequestHead, ResponseHead, Step};
+use crate::http1::{Body, Framing, RequestHead, ResponseHead, Side, Step, strict_head};
 use crate::tap::Sink;
 use crate::tap::lane::{Chunk, Start};
 use crate::tap::pairing::Method;
@@ -18,6 +18,7 @@ impl Dialogue {
     pub(super) fn whole_messages<'a>(
         &mut self,
         direction: usize,
+        side: Side,
         mut chunk: Chunk<'a>,
         sink: &mut Sink<'_>,
     ) -> Option<Chunk<'a>> {
@@ -26,15 +27,11 @@ impl Dialogue {
             return Some(chunk);
         }
         loop {
-            let lane = &mut self.lanes[direction];
-            let Some(reader) = &lane.reader else {
-                return Some(chunk);
-            };
-            let Some((head_len, step)) = reader.strict_head(chunk.bytes) else {
+            let limits = sink.limits.message;
+            let Some((head_len, step)) = strict_head(side, limits, chunk.bytes) else {
                 return Some(chunk);
             };
             let behind = &chunk.bytes[head_len..];
-            let end = chunk.offset + chunk.bytes.len() as u64;
             let outcome = match step {
                 Step::RequestHead(head) => self
                     .whole_request(direction, head, behind, chunk, sink)
@@ -44,29 +41,45 @@ impl Dialogue {
                     .map_err(|head| Step::ResponseHead(*head)),
                 _ => return Some(chunk),
             };
-            let body_len = match outcome {
-                Ok(body_len) => body_len,
+            let taken = match outcome {
+                Ok(body_len) => head_len + body_len,
                 Err(step) => {
-                    if let Some(reader) = &mut self.lanes[direction].reader {
-                        reader.take_up(behind);
-                    }
-                    self.follow(direction, step, Some(end), None, sink);
-                    self.note_loss(direction, false, sink);
+                    self.begun_message(direction, step, behind, chunk, sink);
                     return None;
                 }
             };
-            let taken = head_len + body_len;
             chunk.bytes = &chunk.bytes[taken..];
             chunk.offset += taken as u64;
-            // The next message begins where this one ended.
-            self.lanes[direction].first = Start {
-                mark: chunk.mark,
-                offset: chunk.offset,
-            };
             if chunk.bytes.is_empty() {
                 return None;
             }
         }
+    }
+
+    /// Goes on the careful way behind the head that a chunk begins with.
+    fn begun_message(
+        &mut self,
+        direction: usize,
+        head: Step,
+        behind: &[u8],
+        chunk: Chunk<'_>,
+        sink: &mut Sink<'_>,
+    ) {
+        let lane = &mut self.lanes[direction];
+        let end = chunk.offset + chunk.bytes.len() as u64;
+        let work = lane.work();
+        work.first = Start {
+            mark: chunk.mark,
+            offset: chunk.offset,
+        };
+        work.last = chunk.mark;
+        work.given = end;
+        if let Some(reader) = lane.reader(sink.limits.message) {
+            reader.take_up(behind);
+        }
+        self.follow(direction, head, Some(end), None, sink);
+        self.note_loss(direction, false, sink);
+        self.lanes[direction].tidy();
     }
 
     /// Hands out a request, if all of it is there; says how long its body is. Otherwise the head comes back.
@@ -82,13 +95,14 @@ impl Dialogue {
         let (length, doubts) = framing::of_request(&head);
         let method = Method::of(&head);
         let calm = !self.framing_in_doubt
-            && self.unproven_since.is_none()
+            && !self.is_unproven()
             && !lane.passed_over
             && !lane.foreign
             && !lane.is_doubtful()
             && !doubts.transfer_encoding
             && !method.may_tunnel();
-        let Some(body) = whole_body(length, behind, self.limits.body).filter(|_| calm) else {
+        let Some(body) = whole_body(length, behind, sink.limits.message.body).filter(|_| calm)
+        else {
             return Err(Box::new(head));
         };
         self.found = Found::Http;
@@ -132,7 +146,7 @@ impl Dialogue {
             return Err(Box::new(head));
         };
         let (length, doubts) = framing::of_response(&head, method.name());
-        let Some(body) = whole_body(length, behind, self.limits.body) else {
+        let Some(body) = whole_body(length, behind, sink.limits.message.body) else {
             return Err(Box::new(head));
         };
         self.found = Found::Http;
@@ -146,14 +160,14 @@ impl Dialogue {
         let response = Response {
             first_byte: chunk.mark.time,
             last_byte: chunk.mark.time,
-            interim: std::mem::take(&mut self.interim),
+            interim: self.take_interim(),
             head,
             body,
             doubts,
             completeness: Completeness::Whole,
         };
         self.pairing.answer_front(id, response, sink);
-        if self.lanes[client].paused.is_some() && !self.pairing.awaits_tunnel() {
+        if self.lanes[client].is_paused() && !self.pairing.awaits_tunnel() {
             self.resume(client, sink);
         }
         Ok(body_len)
