@@ -205,7 +205,7 @@ impl Tap {
     /// Gets ready for a packet that will be taken soon; changes nothing that anybody sees. Where there are many connections, the one that
     /// it belongs to is not in a cache, and can be fetched while other packets are worked on.
     #[inline]
-    pub fn expect(&self, packet: &Packet<'_>) {
+    pub fn expect(&mut self, packet: &Packet<'_>) {
         if self.connections.are_many()
             && let Some(ends) = wire::plain_ends(packet)
         {

@@ -246,7 +246,7 @@ impl PacketSource for FileSource {
 }
 
 /// How many packets are shown before they are handed over: as many as are worked on while the memory answers.
-const AHEAD: usize = 4;
+const AHEAD: usize = 12;
 
 impl std::fmt::Debug for FileSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

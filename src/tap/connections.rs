@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::connection::{Connection, STALL, Timer};
-use super::table::Table;
+use super::table::{Table, Upcoming};
 use super::{Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
@@ -27,6 +27,7 @@ pub(super) struct Connections {
     next_exchange: u64,
     next_connection: u64,
     table: Table,
+    upcoming: Upcoming,
     /// Connections that wait at a hole, by when to look again; one queue for each length of wait, so each is sorted.
     proof_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
     stall_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
@@ -75,6 +76,7 @@ impl Connections {
             next_exchange: 0,
             next_connection: 0,
             table: Table::new(),
+            upcoming: Upcoming::default(),
             proof_timers: VecDeque::new(),
             stall_timers: VecDeque::new(),
             now: Timestamp::ZERO,
@@ -155,9 +157,9 @@ impl Connections {
     }
 
     /// Asks the memory for the connection with these ends.
-    pub(super) fn fetch(&self, (source, destination): (SocketAddr, SocketAddr)) {
+    pub(super) fn fetch(&mut self, (source, destination): (SocketAddr, SocketAddr)) {
         let (_, ends) = in_order(source, destination);
-        self.table.fetch(&ends);
+        self.table.fetch(&ends, &mut self.upcoming);
     }
 
     /// Takes one segment, and counts it.
