@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::exchange::Event;
+use crate::exchange::{Event, ExchangeId, Response};
 use crate::http1::MessageLimits;
 use crate::restraint::Share;
 use crate::tcp::StreamLimits;
@@ -38,6 +38,26 @@ pub struct TapConfig {
     pub limits: Limits,
     /// How frames are decoded.
     pub decoder: DecoderConfig,
+    /// What becomes of answers.
+    pub answers: Answers,
+}
+
+/// What becomes of the answers to requests that were read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Answers {
+    /// They leave, each behind its request.
+    #[default]
+    HandedOut,
+    /// They are followed and counted, and let go where they were read: for who wants requests alone.
+    Counted,
+}
+
+impl Answers {
+    /// As somebody wants them or not.
+    #[must_use]
+    pub const fn wanted(yes: bool) -> Self {
+        if yes { Self::HandedOut } else { Self::Counted }
+    }
 }
 
 /// Which connections carry requests.
@@ -130,6 +150,16 @@ struct Sink<'a> {
     events: &'a mut VecDeque<Event>,
     account: &'a mut Account,
     next_exchange: &'a mut u64,
+    answers: Answers,
+}
+
+impl Sink<'_> {
+    /// The answer to an earlier request.
+    fn answer(&mut self, id: ExchangeId, response: Response) {
+        if self.answers == Answers::HandedOut {
+            self.events.push_back(Event::Response { id, response });
+        }
+    }
 }
 
 /// Why a stream or connection came to its end.
@@ -158,9 +188,11 @@ impl Tap {
     /// A pipeline that has seen nothing.
     #[must_use]
     pub fn new(config: TapConfig) -> Self {
+        let mut connections = Connections::new(config.watch, config.limits);
+        connections.answers = config.answers;
         Self {
             decoder: Decoder::new(config.decoder),
-            connections: Connections::new(config.watch, config.limits),
+            connections,
         }
     }
 

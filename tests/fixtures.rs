@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use shadowtap::tap::Answers;
+
 use crate::support::cases::{self, Case};
 use crate::support::files::{Flavour, PCAP};
 use crate::support::frames::Wrap;
@@ -74,6 +76,15 @@ fn the_way_of_reading_makes_no_difference() {
             assert_eq!(whole.text, slow.text, "{} byte by byte", case.name);
             assert_eq!(whole.account, slow.account, "{} byte by byte", case.name);
         }
+    }
+}
+
+#[test]
+fn answers_that_nobody_wants_change_nothing_else() {
+    for case in every_case() {
+        let [wanted, unwanted] = [Answers::HandedOut, Answers::Counted]
+            .map(|answers| inside::without_answers(&case.file, answers));
+        assert!(wanted == unwanted, "{}", case.name);
     }
 }
 

@@ -36,6 +36,7 @@ use crate::replay::{
 };
 use crate::report::TargetSummary;
 use crate::sandbox::{Needs, Sandbox};
+use crate::tap::{Answers, TapConfig};
 
 /// A running mirror.
 pub struct Mirror {
@@ -121,9 +122,16 @@ impl Mirror {
             None => WhenDropped::Replays(dropped),
         };
         let called = egress.as_ref().map(Egress::called);
+        let keeps_pipelines = configs.iter().any(|it| it.pipelining == Pipelining::Keep);
+        let tap = TapConfig {
+            answers: Answers::wanted(
+                comparer.is_some() || passage.is_some() || egress.is_some() || keeps_pipelines,
+            ),
+            ..job.tap.clone()
+        };
         let (workers, stop) = live::start(
             live,
-            &job.tap,
+            &tap,
             Packets::Passing,
             when_dropped,
             called,
@@ -134,7 +142,6 @@ impl Mirror {
         let counted = workers.first_account();
         let calls = egress.as_mut().and_then(|egress| egress.calls(counted));
         let looker = Arc::clone(&guards);
-        let keeps_pipelines = configs.iter().any(|it| it.pipelining == Pipelining::Keep);
         let pipelines = keeps_pipelines.then(Pipelines::default);
         let forwarder = thread::Builder::new()
             .name("forward".to_owned())

@@ -19,7 +19,7 @@ use crate::capture::live::{ANY_INTERFACE, DEFAULT_BUFFER, DEFAULT_SNAPLEN, LiveC
 use crate::goreplay::{Limit, Modifier, Pair};
 use crate::middleware::Command;
 use crate::replay::{Deadlines, HostPolicy, ReplayConfig, Tls, WhenFull};
-use crate::tap::{Limits, TapConfig, Watch, WatchedEnd};
+use crate::tap::{Answers, Limits, TapConfig, Watch, WatchedEnd};
 use crate::wire::DecoderConfig;
 
 /// Do what GoReplay does, with its flags: for set-ups that use it today.
@@ -372,7 +372,9 @@ fn raw_inputs(given: &Given) -> Result<Vec<(Input, Option<Limit>)>, String> {
         let wrong = |why: String| format!("--input-raw '{text}': {why}");
         let (address, limit) = split_limit("input-raw", text)?;
         let raw = RawAddress::parse(address, is_file).map_err(wrong)?;
+        let responses = given.is_on("input-raw-track-response");
         let mut tap = TapConfig {
+            answers: Answers::wanted(responses),
             watch: Watch {
                 ends: raw.ends.clone(),
                 ..Watch::default()
@@ -387,7 +389,7 @@ fn raw_inputs(given: &Given) -> Result<Vec<(Input, Option<Limit>)>, String> {
         }
         let packets = Packets {
             tap,
-            responses: given.is_on("input-raw-track-response"),
+            responses,
             real_ip: given
                 .last("input-raw-realip-header")
                 .filter(|it| !it.is_empty())

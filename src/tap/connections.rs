@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::connection::{Connection, STALL, Timer};
 use super::table::{Table, Upcoming};
-use super::{Ending, Limits, Sink, Watch};
+use super::{Answers, Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
 use crate::restraint::Share;
@@ -19,6 +19,7 @@ use crate::wire::{Segment, TcpFlags};
 /// The connection table of one worker.
 pub(super) struct Connections {
     pub(super) watch: Watch,
+    pub(super) answers: Answers,
     limits: Limits,
     /// The connections that are followed, by the hash that the table uses too: its key is another one in each run.
     share: Share,
@@ -69,6 +70,7 @@ impl Connections {
     pub(super) fn new(watch: Watch, limits: Limits) -> Self {
         Self {
             watch,
+            answers: Answers::default(),
             limits,
             share: Share::ALL,
             account: Account::new(),
@@ -192,6 +194,7 @@ impl Connections {
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
+            answers: self.answers,
         };
         let before = connection.counted;
         let was_confirmed = connection.confirmed;
@@ -365,6 +368,7 @@ impl Connections {
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
+            answers: self.answers,
         };
         let before = connection.counted;
         connection.expire(self.now, &mut sink);
@@ -382,6 +386,7 @@ impl Connections {
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
+            answers: self.answers,
         };
         connection.close(ending, &mut sink);
     }

@@ -202,7 +202,7 @@ impl Pairing {
     pub(super) fn answer_front(&mut self, id: ExchangeId, response: Response, sink: &mut Sink<'_>) {
         debug_assert!(self.queue.front().is_some_and(|front| front.id == id));
         self.queue.pop_front();
-        sink.events.push_back(Event::Response { id, response });
+        sink.answer(id, response);
         self.flush(sink);
     }
 
@@ -306,7 +306,7 @@ impl Pairing {
             // As usual: the oldest request, read and handed out. Nothing has to wait for anything.
             Some(0) if self.is_front_answerable() => {
                 self.leave_front();
-                sink.events.push_back(Event::Response { id, response });
+                sink.answer(id, response);
             }
             Some(index) => {
                 self.held += size(&response);
@@ -460,7 +460,7 @@ impl Pairing {
                 (_, Answer::Read(response)) => {
                     self.held -= size(&response);
                     let response = *response;
-                    sink.events.push_back(Event::Response { id, response });
+                    sink.answer(id, response);
                 }
                 _ => sink.events.push_back(Event::Unanswered {
                     id,

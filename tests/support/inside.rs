@@ -1,13 +1,14 @@
 //! The pipeline without the program around it: the bytes of a capture file in, lines and the account out.
 
+use std::fmt::Write as _;
 use std::io::{Cursor, Read};
 
 use shadowtap::account::Account;
 use shadowtap::capture::PacketSource;
 use shadowtap::capture::file::FileSource;
-use shadowtap::exchange::Joiner;
+use shadowtap::exchange::{Event, Joiner};
 use shadowtap::record::jsonl::{Detail, append_exchange};
-use shadowtap::tap::{Tap, TapConfig};
+use shadowtap::tap::{Answers, Tap, TapConfig};
 
 use super::score::{Line, lines};
 
@@ -44,6 +45,33 @@ pub(crate) fn read(file: &[u8]) -> Found {
 /// Reads a whole capture file, one byte at a time.
 pub(crate) fn read_byte_by_byte(file: &[u8]) -> Found {
     read_from(Box::new(OneByte(Cursor::new(file.to_vec()))))
+}
+
+/// What a tap hands out of a whole capture file but for the answers to requests, and what it has counted of all.
+pub(crate) fn without_answers(file: &[u8], answers: Answers) -> (String, Account) {
+    let mut tap = Tap::new(TapConfig {
+        answers,
+        ..TapConfig::default()
+    });
+    let mut said = String::new();
+    let say = |tap: &mut Tap, said: &mut String| {
+        for event in std::iter::from_fn(|| tap.poll()) {
+            match event {
+                Event::Response { .. } => assert_eq!(answers, Answers::HandedOut),
+                other => drop(writeln!(said, "{other:?}")),
+            }
+        }
+    };
+    if let Ok(mut source) = FileSource::from_reader(Box::new(Cursor::new(file.to_vec())), "memory")
+    {
+        while let Ok(Some(packet)) = source.next_packet() {
+            tap.packet(&packet);
+            say(&mut tap, &mut said);
+        }
+    }
+    tap.finish();
+    say(&mut tap, &mut said);
+    (said, tap.account().clone())
 }
 
 /// Reads a capture to its end or its damage.

@@ -252,6 +252,7 @@ impl TapFlags {
                 vxlan_ports: self.vxlan_port,
                 ..DecoderConfig::default()
             },
+            ..TapConfig::default()
         }
     }
 }
