@@ -340,6 +340,8 @@ named_enum! {
         Version1Unanswered = "version_1_unanswered",
         /// The client went away before version 1 had answered: there is nothing to compare with, and nothing was missed.
         Version1ClientLeft = "version_1_client_left",
+        /// The client closed its sending side, and version 1 closed without an answer: nobody can tell whether the client waited.
+        Version1HalfClosed = "version_1_half_closed",
         /// Version 1's answer was not captured whole.
         Version1Incomplete = "version_1_incomplete",
         /// The request or version 1's answer can be read in more than one way.
@@ -450,9 +452,9 @@ impl Reason {
             | FirstByteTimeout | AnswerTimeout | AnswerMalformed | AnswerCut => Stage::Replay,
             RecordQueueFull | RecordFiltered | RecordSampledOut | RecordingFull | WriteFailed
             | RecordIncomplete | RecordLimited => Stage::Record,
-            Version1Unanswered | Version1ClientLeft | Version1Incomplete | Version1Ambiguous
-            | Version1NotSeen | Version2TooLarge | Version2NotReached | NoVersion2
-            | ContentTooLarge | CompareOverBudget => Stage::Compare,
+            Version1Unanswered | Version1ClientLeft | Version1HalfClosed | Version1Incomplete
+            | Version1Ambiguous | Version1NotSeen | Version2TooLarge | Version2NotReached
+            | NoVersion2 | ContentTooLarge | CompareOverBudget => Stage::Compare,
             EgressIncomplete | EgressQueueFull | MockUnreachable | NoMock => Stage::Egress,
             StubWithoutRequest | StubEvicted | StubRemoved | StubHeldAtEnd => Stage::Stub,
             MockMiss | MockRefused | MockCallerGone | PassThroughFailed => Stage::Mock,

@@ -197,8 +197,12 @@ pub enum Event {
 /// Why there is no answer to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoAnswer {
-    /// The client closed its side, or reset the connection, before the server had answered or closed.
+    /// The client reset the connection before the server had answered or closed; also after its FIN, as the kernel does for one
+    /// that has gone.
     ClientLeft,
+    /// The client closed its side, which says that it sends nothing more and not that it has gone (RFC 9293 §3.6), and the
+    /// server closed or reset the connection without having answered.
+    HalfClosed,
     /// The server closed, the capture ended, or nobody knows.
     Ended,
 }

@@ -7,6 +7,9 @@ mod cart;
 mod admin;
 // A recording in, a verdict out: comparing and judging through the program.
 mod compare;
+// What a running mirror says of its own completeness.
+#[cfg(target_os = "linux")]
+mod completeness;
 // Captures with the truth about what is in them: every exchange found, none invented, every field right.
 mod conformance;
 // The command line as a user meets it: exit codes, what errors say, which way output goes.

@@ -533,6 +533,9 @@ impl Join {
             Some(Version1::Unanswered(NoAnswer::ClientLeft)) => {
                 return Err(Reason::Version1ClientLeft);
             }
+            Some(Version1::Unanswered(NoAnswer::HalfClosed)) => {
+                return Err(Reason::Version1HalfClosed);
+            }
             Some(Version1::Unanswered(NoAnswer::Ended)) => return Err(Reason::Version1Unanswered),
             Some(Version1::Lost) => return Err(Reason::CompareOverBudget),
             None => return Err(Reason::Version1NotSeen),

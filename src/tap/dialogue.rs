@@ -209,6 +209,8 @@ impl Dialogue {
     pub(super) fn was_reset(&mut self, direction: usize) {
         if self.client() == Some(direction) {
             self.pairing.client_leaves();
+        } else if self.client.is_some() {
+            self.pairing.server_closes();
         }
     }
 
@@ -228,9 +230,12 @@ impl Dialogue {
             }
         }
         if is_client && ending == Ending::Fin {
-            self.pairing.client_leaves();
+            self.pairing.client_closes();
         }
         if !is_client && self.client.is_some() {
+            if ending == Ending::Fin {
+                self.pairing.server_closes();
+            }
             self.pairing.end_answers(sink);
         }
     }

@@ -39,8 +39,12 @@ pub(super) struct Pairing {
     damaged: bool,
     /// No answer will come any more.
     server_ended: bool,
-    /// The client's side ended before the server's.
+    /// The client's side was closed before the server's.
+    client_closed: bool,
+    /// The client reset the connection before the server's side had ended.
     client_left: bool,
+    /// The server itself closed or reset the connection.
+    server_closed: bool,
 }
 
 struct Pending {
@@ -383,9 +387,19 @@ impl Pairing {
         self.uncertain = true;
     }
 
-    /// The client sends nothing more, and has no use for answers.
+    /// The client sends nothing more; it may still wait for answers (RFC 9293 §3.6).
+    pub(super) fn client_closes(&mut self) {
+        self.client_closed |= !self.server_ended;
+    }
+
+    /// The client has no use for answers any more.
     pub(super) fn client_leaves(&mut self) {
         self.client_left |= !self.server_ended;
+    }
+
+    /// The server sends nothing more, of its own accord.
+    pub(super) fn server_closes(&mut self) {
+        self.server_closed |= !self.server_ended;
     }
 
     /// No answer will come any more.
@@ -464,10 +478,10 @@ impl Pairing {
                 }
                 _ => sink.events.push_back(Event::Unanswered {
                     id,
-                    why: if self.client_left {
-                        NoAnswer::ClientLeft
-                    } else {
-                        NoAnswer::Ended
+                    why: match (self.client_left, self.client_closed && self.server_closed) {
+                        (true, _) => NoAnswer::ClientLeft,
+                        (false, true) => NoAnswer::HalfClosed,
+                        (false, false) => NoAnswer::Ended,
                     },
                 }),
             }

@@ -79,6 +79,7 @@ fn targets(requests: &[Arc<Request>]) -> Vec<&[u8]> {
         .collect()
 }
 
+const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 #[test]
@@ -115,14 +116,22 @@ fn a_client_that_leaves_before_the_answer_is_told_from_a_server_that_gives_none(
     let server_fin = answered(1001, 19, fin, b"");
     let server_fin_later = answered(1001, 20, fin, b"");
     let client_fin_later = sent(19, 1002, fin, b"");
+    // What a kernel sends for a client that has closed everything, to whatever still comes.
+    let client_gone = sent(20, 0, TcpFlags::RST, b"");
     for (segments, expected) in [
-        (vec![client_fin, server_fin_later], NoAnswer::ClientLeft),
-        (vec![client_fin], NoAnswer::ClientLeft),
-        (vec![sent(19, 1001, rst, b"")], NoAnswer::ClientLeft),
+        // A client that has closed its side may wait all the same, unless it says that it does not.
+        (vec![client_fin, server_fin_later], NoAnswer::HalfClosed),
         (
             vec![client_fin, answered(1001, 20, rst, b"")],
+            NoAnswer::HalfClosed,
+        ),
+        (vec![client_fin], NoAnswer::Ended),
+        (vec![client_fin, client_gone], NoAnswer::ClientLeft),
+        (
+            vec![client_fin, answered(1001, 20, DATA, HINTS), client_gone],
             NoAnswer::ClientLeft,
         ),
+        (vec![sent(19, 1001, rst, b"")], NoAnswer::ClientLeft),
         (vec![server_fin, client_fin_later], NoAnswer::Ended),
         (vec![answered(1001, 19, rst, b"")], NoAnswer::Ended),
         (vec![], NoAnswer::Ended),

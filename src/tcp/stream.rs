@@ -298,8 +298,10 @@ impl Stream {
     /// Notes a reset at that offset; true when it is exactly where the receiver stands, so that it counts at once
     /// (RFC 5961 §3.2). A reset further on is remembered: the capture may lack, or show late, what comes before it.
     pub fn reset_at(&mut self, offset: u64) -> bool {
+        // The FIN has a number of its own: one who has gone after it resets behind it.
+        let is_next = offset == self.next || (self.ended && offset == self.next + 1);
         let disorder = self.disorder.as_deref();
-        if offset == self.next && disorder.is_none_or(|it| it.held.is_empty()) {
+        if is_next && disorder.is_none_or(|it| it.held.is_empty()) {
             return true;
         }
         if offset > self.next && self.is_in_window(offset) && offset >= self.highest() {

@@ -139,7 +139,26 @@ impl Stage {
 
     /// Starts `shadowtap` beside version 1 and waits until it says that it is ready.
     pub(crate) fn sidecar(&self, name: &str, admin: u16, arguments: &[&str]) -> Sidecar {
-        start(self.folder.path(), &self.v1, name, admin, arguments)
+        self.sidecar_by(&[], name, admin, arguments)
+    }
+
+    /// The same, started by a command that ends as the program behind it.
+    pub(crate) fn sidecar_by(
+        &self,
+        starter: &[&str],
+        name: &str,
+        admin: u16,
+        arguments: &[&str],
+    ) -> Sidecar {
+        let command = [starter, &[PROGRAM], arguments].concat();
+        start(self.folder.path(), &self.v1, name, admin, &command)
+    }
+
+    /// Starts a Python script beside version 1, which runs until what this returns is dropped.
+    pub(crate) fn script_beside_v1(&self, script: &Path, arguments: &[&str]) -> Process {
+        let mut command = self.v1.command("python3");
+        let started = command.arg(script).args(arguments).spawn();
+        Process(started.expect("installed by `make setup`"))
     }
 
     /// Starts the program beside version 1 and waits until it has said `word`.
@@ -318,14 +337,14 @@ fn start(
     namespace: &Namespace,
     name: &str,
     admin: u16,
-    arguments: &[&str],
+    command: &[&str],
 ) -> Sidecar {
     let errors = folder.join(format!("{name}.err"));
     let output = folder.join(format!("{name}.out"));
     let admin = format!("127.0.0.1:{admin}");
     let child = namespace
-        .command(PROGRAM)
-        .args(arguments)
+        .command(command[0])
+        .args(&command[1..])
         .args(["--admin", &admin])
         .stdout(fs::File::create(&output).expect("a temporary file"))
         .stderr(fs::File::create(&errors).expect("a temporary file"))
