@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod fanout;
 pub mod file;
+mod interface;
 pub mod live;
 pub mod merge;
 mod right;

@@ -1,4 +1,6 @@
-//! What the verdict of a running mirror says of its own completeness: clients that leave, and the latest half.
+//! What the verdict of a running mirror says of its own completeness: clients that leave, interfaces that drop, and the latest half.
+
+use std::fs;
 
 use crate::support::run::in_root;
 use crate::support::stage::{PLAIN, PORT, Stage, wait_for};
@@ -63,5 +65,42 @@ fn who_left_is_told_from_who_may_have_waited_and_the_latest_half_counts() {
     });
     let said = mirror.stop();
     assert!(said.contains("version_1_half_closed"), "{said}");
+    assert!(!said.contains("this is a bug"), "{said}");
+}
+
+/// No interface can be made to drop here (see `capture::interface`), so others' counters stand in for the system's.
+#[test]
+fn what_interfaces_drop_is_in_the_account_the_metrics_and_the_verdict() {
+    let Some(stage) = Stage::build(PLAIN) else {
+        return;
+    };
+    let counters = stage.folder.path().join("net/front/statistics");
+    fs::create_dir_all(&counters).expect("a temporary folder");
+    let missed = counters.join("rx_missed_errors");
+    fs::write(&missed, "100\n").expect("a temporary file");
+    let net = stage.folder.path().join("net");
+    let mount = "mount --bind \"$0\" /sys/class/net && exec \"$@\"";
+    let net = net.to_str().expect("a plain path");
+    let starter = ["unshare", "-m", "sh", "-c", mount, net];
+    let (port, to) = (PORT.to_string(), stage.v2_url());
+    let mirror = ["mirror", "--port", &port, "--to", &to];
+    let mirror = stage.sidecar_by(&starter, "mirror", 9208, &mirror);
+    stage.curl(&["http://{}/", "-o", "/dev/null"]);
+    let dropped = "shadowtap_dropped_total{stage=\"capture\",reason=\"interface_dropped\"}";
+    wait_for("the request to be judged", || {
+        let judged = stage.metric(9208, "shadowtap_compares_judged_total");
+        judged.is_some_and(|judged| judged > 0.0)
+    });
+    assert_eq!(stage.metric(9208, dropped), Some(0.0));
+    assert!(completeness(&stage, 9208) >= 1.0);
+    fs::write(&missed, "107\n").expect("a temporary file");
+    wait_for("the loss to be told", || {
+        stage.metric(9208, dropped) == Some(7.0)
+    });
+    wait_for("the verdict to know of the loss", || {
+        completeness(&stage, 9208) < 1.0
+    });
+    let said = mirror.stop();
+    assert!(said.contains("interface_dropped"), "{said}");
     assert!(!said.contains("this is a bug"), "{said}");
 }

@@ -19,6 +19,7 @@ use pcap::{Active, BreakLoop, Capture, Precision};
 
 #[cfg(target_os = "linux")]
 use super::fanout::Group;
+use super::interface::Missed;
 pub use super::right::give_up_capabilities;
 use super::right::with_right_to_capture;
 use crate::account::{Account, Reason};
@@ -73,6 +74,8 @@ pub struct Live {
     /// What was captured before is ignored: handles that share the packets of an interface were not all together yet.
     begin: Timestamp,
     lost: Lost,
+    /// What the interface drops; with the first of the handles that share one.
+    missed: Missed,
 }
 
 /// What one [`Live::read`] did.
@@ -169,7 +172,8 @@ impl Live {
     pub fn open(config: &LiveConfig) -> Result<Vec<Self>, LiveError> {
         let mut handles = Vec::new();
         for interface in &config.interfaces {
-            let first = Self::open_one(config, interface)?;
+            let mut first = Self::open_one(config, interface)?;
+            first.missed = Missed::of(interface);
             let group = match config.workers.get() {
                 1 => None,
                 _ => Some(first.found_group()?),
@@ -219,6 +223,7 @@ impl Live {
             nanoseconds: precision() == Precision::Nano,
             begin: Timestamp::ZERO,
             lost: Lost::default(),
+            missed: Missed::default(),
         })
     }
 
@@ -305,22 +310,10 @@ impl Live {
     /// What the kernel and the interface have dropped since the last call.
     pub fn losses(&mut self) -> Account {
         let mut account = Account::new();
-        let Ok(stat) = self.capture.stats() else {
-            return account;
-        };
-        let now = Lost {
-            kernel: stat.dropped,
-            interface: stat.if_dropped,
-        };
-        account.drop_n(
-            Reason::KernelBufferFull,
-            u64::from(now.kernel.wrapping_sub(self.lost.kernel)),
-        );
-        account.drop_n(
-            Reason::InterfaceDropped,
-            u64::from(now.interface.wrapping_sub(self.lost.interface)),
-        );
-        self.lost = now;
+        account.drop_n(Reason::InterfaceDropped, self.missed.new_ones());
+        if let Ok(stat) = self.capture.stats() {
+            self.lost.went_on(&stat, &mut account);
+        }
         account
     }
 }
@@ -348,7 +341,25 @@ pub fn local_addresses() -> io::Result<HashSet<IpAddr>> {
 #[derive(Clone, Copy, Default)]
 struct Lost {
     kernel: u32,
+    /// On Linux always 0: see [`Missed`].
     interface: u32,
+}
+
+impl Lost {
+    /// Counts what was added to the totals since the last time.
+    fn went_on(&mut self, now: &pcap::Stat, account: &mut Account) {
+        let since = |now: u32, before: &mut u32| {
+            u64::from(now.wrapping_sub(std::mem::replace(before, now)))
+        };
+        account.drop_n(
+            Reason::KernelBufferFull,
+            since(now.dropped, &mut self.kernel),
+        );
+        account.drop_n(
+            Reason::InterfaceDropped,
+            since(now.if_dropped, &mut self.interface),
+        );
+    }
 }
 
 /// Only Linux has nanoseconds everywhere; the crate does not tell whether a platform granted them.
@@ -507,6 +518,35 @@ fn filter_text(ends: &[WatchedEnd], user: Option<&str>, vlan: bool) -> String {
 mod tests {
     use super::*;
     use pcap::Linktype;
+
+    #[test]
+    fn what_libpcap_counts_is_in_the_account_once() {
+        let stat = |dropped, if_dropped| pcap::Stat {
+            received: 0,
+            dropped,
+            if_dropped,
+        };
+        let mut lost = Lost::default();
+        let mut account = Account::new();
+        for stat in [
+            stat(2, 1),
+            stat(2, 1),
+            stat(7, 2),
+            stat(u32::MAX, 2),
+            stat(3, 5),
+        ] {
+            lost.went_on(&stat, &mut account);
+        }
+        // 2 + 5, up to the end of the range, and 4 more.
+        let kernel = u64::from(u32::MAX) + 4;
+        assert_eq!(account.dropped(Reason::KernelBufferFull), kernel);
+        assert_eq!(account.dropped(Reason::InterfaceDropped), 5);
+        // Both lower the completeness: see `judge::Completeness`.
+        assert_eq!(
+            account.dropped_at(crate::account::Stage::Capture),
+            kernel + 5
+        );
+    }
 
     fn end(text: &str) -> WatchedEnd {
         crate::cli::values::watched_end(text).unwrap()
