@@ -4,6 +4,7 @@
 //! drops it when that is done, or says with it what is wrong just now. There is no flag to forget.
 
 mod dashboard;
+mod host;
 pub mod verdict;
 
 use std::future::Future;
@@ -130,6 +131,7 @@ impl Admin {
                 .merge(verdict::routes(source))
                 .merge(dashboard::routes());
         }
+        let has_token = self.protection.token.is_some();
         if let Some(token) = self.protection.token {
             told = told.layer(middleware::from_fn(move |request: Request, next: Next| {
                 let admitted = token.admits(request.headers());
@@ -142,7 +144,12 @@ impl Admin {
                 }
             }));
         }
-        let routes = told.merge(probes(shared));
+        let mut routes = told.merge(probes(shared));
+        let address = self.listener.local_addr()?.ip().to_canonical();
+        // A page that is served under another name has no token: a browser keeps it for the name that it was given to.
+        if address.is_loopback() && !has_token {
+            routes = routes.layer(middleware::from_fn(host::only_for_this_machine));
+        }
         let tls = self.protection.tls;
         serve::serve(self.listener, routes, Bounds::ADMIN, tls, stop).await
     }

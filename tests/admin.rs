@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread;
 
@@ -51,12 +52,20 @@ impl Running {
     }
 
     fn start_with(directory: &tempfile::TempDir, to: &str, more: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", directory, to, more)
+    }
+
+    fn start_at(admin: &str, directory: &tempfile::TempDir, to: &str, more: &[&str]) -> Self {
         let file = directory.path().join("two.gor");
         fs::write(&file, RECORDING).expect("written");
+        Self::start_of(&file, admin, to, more)
+    }
+
+    fn start_of(file: &Path, admin: &str, to: &str, more: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
-            .args(["replay", "--admin", "127.0.0.1:0", "--to", to])
+            .args(["replay", "--admin", admin, "--to", to])
             .args(more)
-            .arg(&file)
+            .arg(file)
             .stderr(Stdio::piped())
             .spawn()
             .expect("started");
@@ -80,9 +89,17 @@ impl Running {
 
     /// The same, with lines of fields.
     fn get_with(&self, page: &str, fields: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).expect("it listens");
-        let request =
-            format!("GET {page} HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n");
+        let fields = format!("Host: localhost\r\n{fields}Connection: close\r\n");
+        self.ask(&format!("GET {page} HTTP/1.1\r\n{fields}\r\n"))
+    }
+
+    /// Status and body of the answer to this request, after which the server closes.
+    fn ask(&self, request: &str) -> (u16, String) {
+        let stream = TcpStream::connect(self.admin).expect("it listens");
+        Self::ask_over(stream, request)
+    }
+
+    fn ask_over(mut stream: TcpStream, request: &str) -> (u16, String) {
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
@@ -226,6 +243,230 @@ fn only_probes_are_answered_without_the_token() {
     running.signal("-TERM");
     let (_, said) = running.end();
     assert!(!said.contains("correct-horse"), "{said}");
+}
+
+/// A page from the web may have its own name resolve to 127.0.0.1; the browser then asks here in that name.
+#[test]
+fn on_loopback_nobody_reads_through_another_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, _asked) = target();
+    let to = format!("http://{address}");
+    let running = Running::start_with(&directory, &to, &["--compare", "--reveal"]);
+    let port = running.admin.port();
+    let pages = [
+        "/",
+        "/app.js",
+        "/metrics",
+        "/verdict",
+        "/api/examples",
+        "/api/tally",
+        "/api/events",
+        "/healthz",
+        "/readyz",
+        "/elsewhere",
+    ];
+    let asked = |page: &str, host: &str| {
+        running.ask(&format!(
+            "GET {page} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"
+        ))
+    };
+    for page in pages {
+        for other in [
+            format!("Host: evil.example:{port}\r\n"),
+            format!("Host: 127.0.0.1.evil.example:{port}\r\n"),
+            format!("Host: 10.0.0.1:{port}\r\n"),
+            "Host:\r\n".to_owned(),
+            format!("Host: localhost:{port}\r\nHost: evil.example\r\n"),
+        ] {
+            let (status, said) = asked(page, &other);
+            assert_eq!(status, 421, "{page} {other}");
+            assert!(said.contains("--admin-token-file"), "{said}");
+        }
+    }
+    let (status, _) = running.ask("POST /flagger/rollback HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    assert_eq!(status, 421);
+    let (status, _) = running.ask(
+        "GET http://evil.example/verdict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(status, 421);
+    // What port-forwarding, Prometheus on this machine and people write.
+    for own in ["localhost", "127.0.0.1", "[::1]", "shadowtap.localhost"] {
+        for host in [
+            format!("Host: {own}\r\n"),
+            format!("Host: {own}:{port}\r\n"),
+        ] {
+            assert_eq!(asked("/api/examples", &host).0, 200, "{host}");
+        }
+    }
+    // A health check that knows no Host: no browser leaves it out.
+    assert_eq!(running.ask("GET /metrics HTTP/1.0\r\n\r\n").0, 200);
+    running.signal("-TERM");
+    running.end();
+
+    // A page has no token: whoever has one may come by any name, through a proxy for example.
+    let token = directory.path().join("token");
+    fs::write(&token, "correct-horse\n").expect("written");
+    let token = ["--admin-token-file", token.to_str().expect("a plain path")];
+    let guarded = Running::start_with(&directory, &to, &token);
+    for (fields, status) in [("", 401), ("Authorization: Bearer correct-horse\r\n", 200)] {
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: shadow.example\r\n{fields}Connection: close\r\n\r\n"
+        );
+        assert_eq!(guarded.ask(&request).0, status, "{fields}");
+    }
+    // In a pod: the kubelet and Prometheus ask for its address, others for a Service.
+    let pod = Running::start_at("0.0.0.0:0", &directory, &to, &[]);
+    for host in ["10.1.2.3:9471", "shadowtap.shop.svc.cluster.local"] {
+        for page in ["/metrics", "/healthz", "/readyz"] {
+            let request =
+                format!("GET {page} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            assert_ne!(pod.ask(&request).0, 421, "{host} {page}");
+        }
+    }
+    for running in [guarded, pod] {
+        running.signal("-TERM");
+        running.end();
+    }
+}
+
+/// So many requests, a millisecond apart, and one an hour later.
+fn many(requests: u64) -> String {
+    let begin = 1_700_000_000_000_000_000;
+    let due = |number| match number {
+        last if last == requests => begin + 3_600_000_000_000,
+        number => begin + number * 1_000_000,
+    };
+    (0..=requests)
+        .map(|number| {
+            format!(
+                "1 {number:024x} {} 0\nGET /{number} HTTP/1.1\r\nHost: a\r\n\r\n\n🐵🙈🙉\n",
+                due(number)
+            )
+        })
+        .collect()
+}
+
+/// Whoever reads nothing, says nothing, or does not stop, keeps a seat for a while, and nothing else: not from others, and not
+/// from what the program is there for.
+#[cfg(target_os = "linux")]
+#[test]
+fn bad_guests_take_nothing_from_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, asked) = target();
+    let to = format!("http://{address}");
+    let file = directory.path().join("many.gor");
+    fs::write(&file, many(3_000)).expect("written");
+    let running = Running::start_of(&file, "127.0.0.1:0", &to, &["--compare"]);
+    asked.recv().expect("asked");
+    let admin = running.admin;
+    let guest = || TcpStream::connect(admin).expect("it listens");
+    let before = peak(running.child.id());
+
+    // They follow the events and never read one.
+    let deaf: Vec<_> = (0..30)
+        .map(|_| {
+            let mut stream = guest();
+            let request = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            let _ = stream.write_all(request);
+            stream
+        })
+        .collect();
+    // They ask for the largest page again and again, and read none of it, until they are cut off.
+    let greedy = |_| {
+        let mut stream = guest();
+        thread::spawn(move || {
+            let request = b"GET /uPlot.iife.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            while stream.write_all(request).is_ok() {}
+        })
+    };
+    let greedy: Vec<_> = (0..5).map(greedy).collect();
+    // Their heads never end.
+    let endless = |_| {
+        let mut stream = guest();
+        thread::spawn(move || {
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ");
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        })
+    };
+    let endless: Vec<_> = (0..5).map(endless).collect();
+    // They say a letter now and then, and never come to the end.
+    let slow = |_| {
+        let mut stream = guest();
+        thread::spawn(move || {
+            let letters = b"GET /metrics HTTP/1.1\r\nX-Slow: "
+                .iter()
+                .chain(std::iter::repeat(&b'x'));
+            let now_and_then = crossbeam_channel::tick(std::time::Duration::from_millis(50));
+            for (letter, _) in letters.zip(now_and_then) {
+                if stream.write_all(&[*letter]).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let slow: Vec<_> = (0..5).map(slow).collect();
+    // And many who only come.
+    let crowd: Vec<_> = (0..300).map(|_| guest()).collect();
+
+    // Somebody else is served all the while.
+    let honest = |page: &str| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let own = SocketAddr::from(([127, 0, 0, 2], 0));
+        socket.bind(&own.into()).expect("loopback is all of 127/8");
+        socket.connect(&admin.into()).expect("it listens");
+        let request =
+            format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        Running::ask_over(socket.into(), &request)
+    };
+    loop {
+        for page in ["/", "/healthz", "/readyz", "/verdict", "/api/tally"] {
+            assert_eq!(honest(page).0, 200, "{page}");
+        }
+        let (status, metrics) = honest("/metrics");
+        assert_eq!(status, 200);
+        let all = "shadowtap_replays_answered_total 3000";
+        if metrics.lines().any(|line| line == all) {
+            let lost = metrics.lines().filter(|line| {
+                line.starts_with("shadowtap_dropped_total{stage=\"replay\"")
+                    && !line.ends_with(" 0")
+            });
+            assert_eq!(lost.collect::<Vec<_>>(), Vec::<&str>::new());
+            break;
+        }
+    }
+    // Every one of these is cut off in the end.
+    for guest in greedy.into_iter().chain(endless).chain(slow) {
+        guest.join().expect("no panic");
+    }
+    let grown = peak(running.child.id()) - before;
+    assert!(grown < 64 << 10, "it has grown by {grown} KiB");
+    drop((deaf, crowd));
+    // Their seats are free again, as soon as the program has seen them go.
+    loop {
+        let mut stream = guest();
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        if stream.write_all(request).is_ok()
+            && stream.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200 ")
+        {
+            break;
+        }
+    }
+    running.signal("-TERM");
+    let (status, said) = running.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(!said.contains("bug"), "{said}");
+}
+
+/// The most memory of a process so far, in KiB.
+#[cfg(target_os = "linux")]
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    number.expect("a number of KiB")
 }
 
 #[test]

@@ -177,7 +177,7 @@ impl Running {
             .map(|token| format!("Authorization: Bearer {token}\r\n"));
         let token = token.unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: a\r\n{token}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{token}Content-Length: 0\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();

@@ -137,7 +137,7 @@ fn target(status: u16) -> (SocketAddr, crossbeam_channel::Receiver<Vec<u8>>) {
 
 fn get(admin: SocketAddr, page: &str) -> (String, String) {
     let mut stream = TcpStream::connect(admin).expect("it listens");
-    let request = format!("GET {page} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answered");
@@ -239,7 +239,7 @@ fn nothing_captured_becomes_more_than_text() {
         }
         let mut stream = TcpStream::connect(admin).expect("it listens");
         stream
-            .write_all(b"GET /api/events HTTP/1.0\r\nHost: a\r\n\r\n")
+            .write_all(b"GET /api/events HTTP/1.0\r\nHost: localhost\r\n\r\n")
             .expect("sent");
         let lines = BufReader::new(stream)
             .lines()
