@@ -1,6 +1,7 @@
 //! Targets behind TLS.
 
 use std::io::{Read, Write};
+use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -8,21 +9,33 @@ use std::time::Duration;
 use shadowtap::account::Reason;
 use shadowtap::replay::{ReplayConfig, Tls};
 
+use crate::support::run::PROGRAM;
+
 use super::bench::{Bench, LONG, OK, answered, failed, get, listener, request_length, text};
 
 /// Starts a server that gives `answer` to each request: its port, its certificate, and the requests.
 pub(crate) fn server(answer: &'static [u8]) -> (u16, Vec<u8>, mpsc::Receiver<Vec<u8>>) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
-    let pem = certified.cert.pem().into_bytes();
+    server_with(rcgen::IsCa::NoCa, answer)
+}
+
+/// The same with a certificate that is, or is not, one of an authority.
+fn server_with(
+    is_ca: rcgen::IsCa,
+    answer: &'static [u8],
+) -> (u16, Vec<u8>, mpsc::Receiver<Vec<u8>>) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.is_ca = is_ca;
+    let cert = params.self_signed(&key).expect("a certificate");
+    let pem = cert.pem().into_bytes();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(
-            vec![certified.cert.der().clone()],
-            rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der())
-                .expect("a key"),
+            vec![cert.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
         )
         .expect("a certificate");
     let server = Arc::new(server);
@@ -80,6 +93,37 @@ fn an_https_target_is_sent_to() {
     bench.offer(1, &get("/"));
     assert_eq!(failed(&bench.next()), Reason::ConnectFailed);
     bench.finish();
+}
+
+/// What `openssl req -x509` makes unless told otherwise.
+#[test]
+fn a_server_that_shows_an_authoritys_certificate_as_its_own_is_explained() {
+    let authority = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let (port, pem, _seen) = server_with(authority, OK);
+    let folder = tempfile::tempdir().expect("a directory");
+    let (ca, file) = (folder.path().join("ca.pem"), folder.path().join("one.gor"));
+    std::fs::write(&ca, pem).expect("written");
+    let record = "1 aaaaaaaaaaaaaaaaaaaaaaaa 1700000000000000000 0\nGET / HTTP/1.1\r\nHost: a\r\n\r\n\n🐵🙈🙉\n";
+    std::fs::write(&file, record).expect("written");
+    let replay = |more: &[&str]| {
+        let ran = Command::new(PROGRAM)
+            .args(["replay", "--to", &format!("https://localhost:{port}")])
+            .args(more)
+            .arg(&file)
+            .output()
+            .expect("started");
+        String::from_utf8_lossy(&ran.stderr).into_owned()
+    };
+    let said = replay(&["--tls-ca", ca.to_str().expect("a plain path")]);
+    for words in [
+        "the certificate of an authority as its own",
+        "--tls-insecure",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    // As it says.
+    let said = replay(&["--tls-insecure"]);
+    assert!(said.contains("2xx 1"), "{said}");
 }
 
 #[test]
