@@ -1,7 +1,7 @@
 //! Every connection that is known, and which one a segment belongs to.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -218,16 +218,27 @@ impl Connections {
     /// The place of the connection that a segment belongs to, made when it begins one.
     fn route(&mut self, direction: usize, ends: [SocketAddr; 2], segment: &Segment<'_>) -> Route {
         let is_syn = segment.flags.has(TcpFlags::SYN);
-        let lives = self.table.lives(&ends);
-        let life = |index: u32| self.table.get(index);
-        if let [only] = lives[..]
+        if let Some(only) = self.table.only(&ends)
             && !is_syn
-            && let Some(connection) = life(only)
+            && let Some(connection) = self.table.get(only)
             && connection.uses(segment.path)
             && !connection.closed
         {
             return Route::To(only);
         }
+        self.route_among_lives(direction, ends, segment)
+    }
+
+    /// The same, where a SYN, a second life, an unknown path or nothing known asks for a closer look.
+    fn route_among_lives(
+        &mut self,
+        direction: usize,
+        ends: [SocketAddr; 2],
+        segment: &Segment<'_>,
+    ) -> Route {
+        let is_syn = segment.flags.has(TcpFlags::SYN);
+        let lives = self.table.lives(&ends);
+        let life = |index: u32| self.table.get(index);
         if lives.is_empty() && !self.watch.covers(ends) {
             return Route::NotWatched;
         }
@@ -456,7 +467,16 @@ impl Connections {
 /// The direction of what flows from `source`, and both ends in their order as values: the same for both directions.
 #[inline]
 fn in_order(source: SocketAddr, destination: SocketAddr) -> (usize, [SocketAddr; 2]) {
-    if source > destination {
+    let is_behind = match (source, destination) {
+        // As the other comparison does it, in one step.
+        (SocketAddr::V4(a), SocketAddr::V4(b)) => {
+            let rank =
+                |end: SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+            rank(a) > rank(b)
+        }
+        _ => source > destination,
+    };
+    if is_behind {
         (1, [destination, source])
     } else {
         (0, [source, destination])

@@ -97,6 +97,25 @@ impl Table {
             .filter_map(|(at, place)| Some((at, place.connection.as_deref()?)))
     }
 
+    /// The place of the connection with these ends, if there is just one: as nearly always.
+    #[inline]
+    pub(super) fn only(&self, ends: &[SocketAddr; 2]) -> Option<u32> {
+        let hash = self.keys.hash(ends) as u32;
+        let mut found = None;
+        let mut at = self.chains[self.chain_of(hash)];
+        while let Some(place) = self.places.get(at as usize) {
+            if place.hash == hash
+                && let Some(connection) = &place.connection
+                && connection.ends().are(ends)
+                && found.replace(at).is_some()
+            {
+                return None;
+            }
+            at = place.next;
+        }
+        found
+    }
+
     /// The lives of the 4-tuple with these ends.
     #[inline]
     pub(super) fn lives(&self, ends: &[SocketAddr; 2]) -> Lives {
@@ -303,6 +322,11 @@ mod tests {
                 assert!(table.get(place).is_none());
             }
             assert_eq!(table.lives(&ends(tuple))[..], oracle[&tuple][..]);
+            let only = match oracle[&tuple][..] {
+                [only] => Some(only),
+                _ => None,
+            };
+            assert_eq!(table.only(&ends(tuple)), only);
             let known: usize = oracle.values().map(Vec::len).sum();
             assert_eq!(table.len(), known);
         }
