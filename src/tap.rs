@@ -24,7 +24,7 @@ use crate::account::Account;
 use crate::exchange::{Event, ExchangeId, Response};
 use crate::http1::MessageLimits;
 use crate::restraint::Share;
-use crate::tcp::StreamLimits;
+use crate::tcp::{Spare, StreamLimits};
 use crate::time::Timestamp;
 use crate::wire::{self, Decoder, DecoderConfig, Packet};
 use connections::Connections;
@@ -147,6 +147,7 @@ impl Default for Limits {
 /// Where a connection puts what it finds, and what bounds it.
 struct Sink<'a> {
     limits: &'a Limits,
+    spare: &'a mut Spare,
     events: &'a mut VecDeque<Event>,
     account: &'a mut Account,
     next_exchange: &'a mut u64,

@@ -3,4 +3,6 @@
 mod disorder;
 mod stream;
 
-pub use stream::{Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Stream, StreamLimits};
+pub use stream::{
+    Accepted, Hole, Mark, Out, PROOF_GRACE, Piece, Rejected, Spare, Stream, StreamLimits,
+};

@@ -416,7 +416,7 @@ impl Connection {
         if stream.is_untouched() && offset.abs_diff(Stream::ORIGIN) > MAX_BEFORE {
             return Stream::ORIGIN; // it begins elsewhere than the captured SYN says
         }
-        self.streams[opposite].acknowledge(offset, now);
+        self.streams[opposite].acknowledge(offset, now, sink.spare);
         offset
     }
 

@@ -12,7 +12,7 @@ use super::{Answers, Ending, Limits, Sink, Watch};
 use crate::account::{Account, Counter, Reason};
 use crate::exchange::{ConnectionId, Event};
 use crate::restraint::Share;
-use crate::tcp::PROOF_GRACE;
+use crate::tcp::{PROOF_GRACE, Spare};
 use crate::time::Timestamp;
 use crate::wire::{Segment, TcpFlags};
 
@@ -29,6 +29,7 @@ pub(super) struct Connections {
     next_connection: u64,
     table: Table,
     upcoming: Upcoming,
+    spare: Spare,
     /// Connections that wait at a hole, by when to look again; one queue for each length of wait, so each is sorted.
     proof_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
     stall_timers: VecDeque<(Timestamp, u32, ConnectionId)>,
@@ -79,6 +80,7 @@ impl Connections {
             next_connection: 0,
             table: Table::new(),
             upcoming: Upcoming::default(),
+            spare: Spare::default(),
             proof_timers: VecDeque::new(),
             stall_timers: VecDeque::new(),
             now: Timestamp::ZERO,
@@ -191,6 +193,7 @@ impl Connections {
         };
         let mut sink = Sink {
             limits: &self.limits,
+            spare: &mut self.spare,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
@@ -376,6 +379,7 @@ impl Connections {
         }
         let mut sink = Sink {
             limits: &self.limits,
+            spare: &mut self.spare,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,
@@ -394,6 +398,7 @@ impl Connections {
         self.memory = self.memory.saturating_sub(connection.counted);
         let mut sink = Sink {
             limits: &self.limits,
+            spare: &mut self.spare,
             events: &mut self.events,
             account: &mut self.account,
             next_exchange: &mut self.next_exchange,

@@ -132,6 +132,29 @@ pub struct Stream {
 /// How many delivered bytes are kept to compare with: a full segment and some.
 const TAIL: usize = 2048;
 
+/// Room for delivered bytes that streams share: what one needs no more is taken by the next, and is in the cache, which the room of
+/// a connection that was idle would not be.
+#[derive(Debug, Default)]
+pub struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    #[inline]
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    fn give(&mut self, mut room: Vec<u8>) {
+        if self.0.len() < MAX_SPARE {
+            room.clear();
+            self.0.push(room);
+        }
+    }
+}
+
+/// As many as there are connections between a message and its acknowledgement, where they are in the cache.
+const MAX_SPARE: usize = 32;
+
 impl Stream {
     /// The offset of the first byte expected when a stream is anchored.
     pub const ORIGIN: u64 = 1 << 40;
@@ -239,8 +262,11 @@ impl Stream {
     /// Places a payload that is exactly what comes next of a stream that [is smooth](Self::is_smooth); all of it is to be
     /// read now.
     #[inline]
-    pub fn append(&mut self, payload: &[u8]) {
+    pub fn append(&mut self, payload: &[u8], spare: &mut Spare) {
         debug_assert!(self.is_smooth());
+        if self.tail.capacity() == 0 {
+            self.tail = spare.take();
+        }
         self.deliver(payload);
     }
 
@@ -320,13 +346,13 @@ impl Stream {
 
     /// Notes how far the peer has acknowledged this stream.
     #[inline]
-    pub fn acknowledge(&mut self, offset: u64, now: Timestamp) {
+    pub fn acknowledge(&mut self, offset: u64, now: Timestamp, spare: &mut Spare) {
         if offset > self.acked && self.is_in_window(offset) {
             self.acked = offset;
         }
         // What the receiver has, it has: a later copy of it decides nothing.
-        if offset >= self.next {
-            self.forget_tail();
+        if offset >= self.next && self.tail.capacity() > 0 {
+            spare.give(std::mem::take(&mut self.tail));
         }
         if self.acked > self.next && !self.ended {
             // An acknowledged FIN counts one sequence number beyond the last byte.
@@ -424,10 +450,6 @@ impl Stream {
     fn deliver(&mut self, bytes: &[u8]) {
         self.advance(bytes.len() as u64);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
-        if self.tail.is_empty() {
-            self.tail = bytes.to_vec();
-            return;
-        }
         let surplus = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
         self.tail.drain(..surplus);
         self.tail.extend_from_slice(bytes);
@@ -435,17 +457,8 @@ impl Stream {
 
     fn skip(&mut self, missing: u64) {
         self.advance(missing);
-        self.forget_tail();
+        self.tail = Vec::new();
         self.tidy();
-    }
-
-    /// Keeps no room either. There may be many connections, and what the allocator hands out next is in the cache, which the room
-    /// of a connection that was idle is not.
-    #[inline]
-    fn forget_tail(&mut self) {
-        if self.tail.capacity() > 0 {
-            self.tail = Vec::new();
-        }
     }
 
     #[inline]
@@ -691,7 +704,7 @@ mod tests {
             assert_eq!(stream.insert(piece), Ok(Accepted::Held));
         }
         let since = Timestamp::from_nanos(5);
-        stream.acknowledge(Stream::ORIGIN + 23, since);
+        stream.acknowledge(Stream::ORIGIN + 23, since, &mut Spare::default());
         for gap in [10, 7] {
             assert_eq!(stream.hole(), Some(Hole::ProvedLost { since }));
             assert_eq!(stream.give_up_hole(), Some(Out::Gap(gap)));
@@ -715,7 +728,7 @@ mod tests {
         assert_eq!(stream.insert(piece), Ok(Accepted::Held));
         stream.close_at(Stream::ORIGIN + 13);
         assert_eq!(stream.poll(), None);
-        stream.acknowledge(Stream::ORIGIN + 14, now);
+        stream.acknowledge(Stream::ORIGIN + 14, now, &mut Spare::default());
         assert_eq!(stream.hole(), Some(Hole::ProvedLost { since: now }));
         assert_eq!(stream.give_up_hole(), Some(Out::Gap(10)));
         assert!(matches!(stream.poll(), Some(Out::Data(..))));

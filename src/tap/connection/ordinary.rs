@@ -73,12 +73,12 @@ impl Connection {
         {
             side.set_timestamp(value);
         }
-        self.streams[1 - direction].acknowledge(at.acknowledged, now);
+        self.streams[1 - direction].acknowledge(at.acknowledged, now, sink.spare);
         if segment.payload.is_empty() {
             sink.account.count(Counter::SegmentsControl);
             return;
         }
-        self.streams[direction].append(segment.payload);
+        self.streams[direction].append(segment.payload, sink.spare);
         sink.account.count(Counter::SegmentsData);
         self.confirmed = true;
         let chunk = Chunk {
