@@ -242,6 +242,9 @@ mod tests {
             ),
             ("./test_requests.gor", 0, "./test_requests_0.gor"),
             ("/a.b/logs", 3, "/a.b/logs_3"),
+            // A date behind `_` is taken for a number: docs/goreplay.md says so.
+            ("out_20261128.gor", 0, "out_0.gor"),
+            ("out-20261128.gor", 0, "out-20261128_0.gor"),
         ] {
             assert_eq!(with_index(Path::new(path), index), Path::new(expected));
         }
