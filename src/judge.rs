@@ -35,7 +35,7 @@ pub use verdict::{
     Decision, EndpointVerdict, Excess, Failed, FieldVerdict, InMoments, LatencyVerdict, Standing,
     Unreferenced, Verdict,
 };
-pub use weigh::{decision, verdict};
+pub use weigh::{Decider, verdict};
 
 use self::moments::Moments;
 use self::tally::Thresholds;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shadowtap::compare::DifferenceKind;
 use shadowtap::judge::{
-    Completeness, Decision, Judge, Latency, LatencyMargin, MomentTally, Reference, ReferenceKind,
-    Standing, Tally, Tolerances, Trial, Verdict, decision, verdict,
+    Completeness, Decider, Decision, Judge, Latency, LatencyMargin, MomentTally, Reference,
+    ReferenceKind, Standing, Tally, Tolerances, Trial, Verdict, verdict,
 };
 use shadowtap::time::Timestamp;
 
@@ -63,7 +63,10 @@ fn judged(trials: impl IntoIterator<Item = (usize, Trial<'static>)>) -> Tally {
 fn weighed(tally: &Tally) -> Verdict {
     let (tolerances, completeness) = (Tolerances::default(), Completeness::default());
     let verdict = verdict(tally, &tolerances, &completeness);
-    assert_eq!(verdict.verdict, decision(tally, &tolerances, &completeness));
+    assert_eq!(
+        verdict.verdict,
+        Decider::new(&tolerances).decision(tally, &completeness)
+    );
     verdict
 }
 

@@ -115,14 +115,26 @@ impl Bets {
 
     /// The natural logarithm of what the bets have become; 0 at the beginning.
     pub(super) fn log(&self, counts: &Counts) -> f64 {
+        self.log_from(f64::NEG_INFINITY, counts)
+    }
+
+    /// The same where it is at least `least`. Where it is less, so is the result, which is only an upper bound then: that is
+    /// much cheaper.
+    pub(super) fn log_from(&self, least: f64, counts: &Counts) -> f64 {
         // Nothing times the logarithm of nothing is nothing here.
         let times = |count: f64, log: f64| if count == 0.0 { 0.0 } else { count * log };
         let mut logs = [0.0; BETS];
+        let mut best = f64::NEG_INFINITY;
         for (log, bet) in logs.iter_mut().zip(&self.0) {
             *log = bet.stake
                 + times(counts.up, bet.up)
                 + times(counts.down, bet.down)
                 + times(counts.level, bet.level);
+            best = best.max(*log - bet.stake);
+        }
+        // All of them together have not more than if everything were staked on the best one.
+        if best < least - ROUNDING {
+            return best;
         }
         let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if largest == f64::NEG_INFINITY {
@@ -138,7 +150,7 @@ impl Bets {
 
     /// How many more requests it takes to get to `target` if they go like those before; `None` if they never do.
     pub(super) fn needs(&self, counts: &Counts, target: f64) -> Option<u64> {
-        if self.log(counts) >= target {
+        if self.log_from(target, counts) >= target {
             return Some(0);
         }
         let so_far = counts.requests();
@@ -151,7 +163,7 @@ impl Bets {
             } else {
                 counts.times(1.0 + float(more) / so_far)
             };
-            self.log(&later) >= target
+            self.log_from(target, &later) >= target
         })
     }
 }
@@ -180,6 +192,9 @@ pub(super) fn least(is_enough: impl Fn(u64) -> bool) -> Option<u64> {
 
 const FAR_TOO_MANY: u64 = 1 << 40;
 
+/// Bounds that are that near are not trusted.
+const ROUNDING: f64 = 1e-9;
+
 /// Two sorts of requests: those of the one tell how often version 2 differs, those of the other how often the reference does.
 ///
 /// Let the reference differ in a share `q` of all of them. Nobody knows it, but whatever it is: if version 2's share is at
@@ -197,20 +212,40 @@ pub(super) struct Apart {
 impl Apart {
     /// The natural logarithm of the evidence against "version 2's share is larger by at most `most`".
     pub(super) fn against_at_most(&self, most: f64) -> f64 {
-        half_of_where_they_meet(
-            WIDEST,
-            |q| Bets::against_at_most(q + most).log(&self.v2),
-            |q| Bets::against_at_least(q).log(&self.reference),
-        )
+        self.at_most(most).log()
     }
 
-    /// The natural logarithm of the evidence against "version 2's share is larger by at least `least`".
-    pub(super) fn against_at_least(&self, least: f64) -> f64 {
-        half_of_where_they_meet(
-            (WIDEST - least).max(0.0),
-            |q| Bets::against_at_most(q).log(&self.reference),
-            |q| Bets::against_at_least(q + least).log(&self.v2),
-        )
+    /// An upper bound of [`Self::against_at_most`], near to it where there is little evidence, and much cheaper.
+    pub(super) fn bound_against_at_most(&self, most: f64) -> f64 {
+        self.at_most(most).bound(&self.reference)
+    }
+
+    /// Whether the natural logarithm of the evidence against "version 2's share is larger by at least `least`" is at least
+    /// `target`.
+    pub(super) fn shows_less(&self, least: f64, target: f64) -> bool {
+        let crossing = self.at_least(least);
+        crossing.bound(&self.reference) >= target - ROUNDING && crossing.log() >= target
+    }
+
+    #[cfg(test)]
+    fn against_at_least(&self, least: f64) -> f64 {
+        self.at_least(least).log()
+    }
+
+    fn at_most(&self, most: f64) -> Crossing<impl Fn(f64) -> f64, impl Fn(f64) -> f64> {
+        Crossing {
+            end: WIDEST,
+            falling: move |q| Bets::against_at_most(q + most).log(&self.v2),
+            rising: |q| Bets::against_at_least(q).log(&self.reference),
+        }
+    }
+
+    fn at_least(&self, least: f64) -> Crossing<impl Fn(f64) -> f64, impl Fn(f64) -> f64> {
+        Crossing {
+            end: (WIDEST - least).max(0.0),
+            falling: |q| Bets::against_at_most(q).log(&self.reference),
+            rising: move |q| Bets::against_at_least(q + least).log(&self.v2),
+        }
     }
 
     pub(super) fn times(&self, factor: f64) -> Self {
@@ -221,27 +256,41 @@ impl Apart {
     }
 }
 
-/// Half of the least that the larger of the two may be between 0 and `end`, as logarithms, from below.
-fn half_of_where_they_meet(
+/// Two bets that depend on what nobody knows, a number between 0 and `end`: the one falls with it, and the other one rises.
+struct Crossing<Falling, Rising> {
     end: f64,
-    falling: impl Fn(f64) -> f64,
-    rising: impl Fn(f64) -> f64,
-) -> f64 {
-    let half = -std::f64::consts::LN_2;
-    let (mut low, mut high) = (0.0, end);
-    if rising(low) >= falling(low) {
-        return rising(low) + half;
-    }
-    for _ in 0..20 {
-        let middle = f64::midpoint(low, high);
-        if rising(middle) >= falling(middle) {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-    falling(high).max(rising(low)) + half
+    falling: Falling,
+    rising: Rising,
 }
+
+impl<Falling: Fn(f64) -> f64, Rising: Fn(f64) -> f64> Crossing<Falling, Rising> {
+    /// Half of the least that the larger of the two may be, as logarithms, from below.
+    fn log(&self) -> f64 {
+        let (falling, rising) = (&self.falling, &self.rising);
+        let (mut low, mut high) = (0.0, self.end);
+        if rising(low) >= falling(low) {
+            return rising(low) + HALF;
+        }
+        for _ in 0..20 {
+            let middle = f64::midpoint(low, high);
+            if rising(middle) >= falling(middle) {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        falling(high).max(rising(low)) + HALF
+    }
+
+    /// What the larger of the two is where the number probably is: the least is not more.
+    fn bound(&self, reference: &Counts) -> f64 {
+        let probably = (reference.up + 1.0) / (reference.requests() + 1.0);
+        let probably = probably.min(self.end);
+        (self.falling)(probably).max((self.rising)(probably)) + HALF
+    }
+}
+
+const HALF: f64 = -std::f64::consts::LN_2;
 
 /// The mean of two sorts of evidence, as logarithms.
 pub(super) fn mean(one: f64, other: f64) -> f64 {
@@ -287,13 +336,10 @@ fn edge(inside: f64, outside: f64, excluded: impl Fn(f64) -> bool) -> f64 {
 /// among these is at most `alpha` (e-BH: it needs no independence). Where all claims are right, any refutation is a
 /// mistake, so `alpha` is the chance of there being one.
 ///
-/// The family may have grown on the way to at most `most` claims, as long as the evidence of each began after it had
-/// joined. A newcomer brings its stake of 1 with it and raises the mean of a family that has lost some of its own: the
-/// k-th raises it by at most 1/k. Claims have therefore to show `1 + 1/2 + … + 1/most` times as much.
-pub(super) fn family(evidence: &[f64], alpha: f64, most: usize) -> Vec<bool> {
+/// See [`Growth`] for families that have grown.
+pub(super) fn family(evidence: &[f64], alpha: f64, growth: Growth) -> Vec<bool> {
     let size = evidence.len();
-    let growth: f64 = (1..=most.max(size)).map(|k| 1.0 / float(k as u64)).sum();
-    let price = (float(size as u64) * growth / alpha).ln();
+    let price = (float(size as u64) * growth.factor(size) / alpha).ln();
     let mut order: Vec<usize> = (0..size).collect();
     order.sort_by(|&a, &b| evidence[b].total_cmp(&evidence[a]));
     let is_enough = |rank: usize| evidence[order[rank]] >= price - float(rank as u64 + 1).ln();
@@ -303,6 +349,42 @@ pub(super) fn family(evidence: &[f64], alpha: f64, most: usize) -> Vec<bool> {
         flags[index] = true;
     }
     flags
+}
+
+/// How much more the claims of a family have to show that may have grown on the way to at most `most` claims.
+///
+/// It may have as long as the evidence of each began after it had joined. A newcomer brings its stake of 1 with it and raises
+/// the mean of a family that has lost some of its own: the k-th raises it by at most 1/k. Claims have therefore to show
+/// `1 + 1/2 + … + 1/most` times as much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth {
+    most: usize,
+    factor: f64,
+}
+
+impl Growth {
+    /// To so many.
+    pub(super) const fn to(most: usize) -> Self {
+        let (mut factor, mut k) = (0.0, 1);
+        while k <= most {
+            factor += 1.0 / float(k as u64);
+            k += 1;
+        }
+        Self { most, factor }
+    }
+
+    /// Merged tallies may have more claims than one alone.
+    fn factor(self, size: usize) -> f64 {
+        if size > self.most {
+            return Self::to(size).factor;
+        }
+        self.factor
+    }
+
+    /// The natural logarithm of the evidence below which no claim of such a family is ever refuted.
+    pub(super) fn least(self, alpha: f64) -> f64 {
+        (self.factor / alpha).ln()
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
@@ -495,13 +577,28 @@ mod tests {
             let growth: f64 = (1..=most).map(|k| 1.0 / float(k)).sum();
             (size * growth / 0.05).ln()
         };
-        assert!(family(&[], 0.05, 10).is_empty());
-        assert_eq!(family(&[enough(1.0, 10) + 1e-9], 0.05, 10), [true]);
-        assert_eq!(family(&[enough(1.0, 10) - 1e-9], 0.05, 10), [false]);
+        assert!(family(&[], 0.05, Growth::to(10)).is_empty());
+        assert_eq!(
+            family(&[enough(1.0, 10) + 1e-9], 0.05, Growth::to(10)),
+            [true]
+        );
+        assert_eq!(
+            family(&[enough(1.0, 10) - 1e-9], 0.05, Growth::to(10)),
+            [false]
+        );
         let one = enough(3.0, 10) + 1e-9;
-        assert_eq!(family(&[0.0, one, 0.0], 0.05, 10), [false, true, false]);
+        assert_eq!(
+            family(&[0.0, one, 0.0], 0.05, Growth::to(10)),
+            [false, true, false]
+        );
         let half = enough(1.5, 10) + 1e-9;
-        assert_eq!(family(&[0.0, half, 0.0], 0.05, 10), [false, false, false]);
-        assert_eq!(family(&[half, 0.0, half], 0.05, 10), [true, false, true]);
+        assert_eq!(
+            family(&[0.0, half, 0.0], 0.05, Growth::to(10)),
+            [false, false, false]
+        );
+        assert_eq!(
+            family(&[half, 0.0, half], 0.05, Growth::to(10)),
+            [true, false, true]
+        );
     }
 }

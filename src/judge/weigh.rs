@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::buckets::Buckets;
 use super::completeness::Completeness;
-use super::evidence::{Apart, Bets, Counts, family, float, interval, least, mean};
+use super::evidence::{Apart, Bets, Counts, Growth, family, float, interval, least, mean};
 use super::tally::{
     EndpointTally, Field, FieldTally, LatencyTally, MOST_ENDPOINTS, MOST_FIELDS, MomentTally,
     Pairs, QUANTILES, Tally,
@@ -28,12 +28,21 @@ pub fn verdict(tally: &Tally, tolerances: &Tolerances, completeness: &Completene
     Scales::new(tolerances, true).verdict(tally, completeness)
 }
 
-/// The decision alone, without what explains it: much cheaper.
-#[must_use]
-pub fn decision(tally: &Tally, tolerances: &Tolerances, completeness: &Completeness) -> Decision {
-    Scales::new(tolerances, false)
-        .verdict(tally, completeness)
-        .verdict
+/// Makes decisions alone, without what explains them: much cheaper.
+pub struct Decider(Scales);
+
+impl Decider {
+    /// One that allows this.
+    #[must_use]
+    pub fn new(tolerances: &Tolerances) -> Self {
+        Self(Scales::new(tolerances, false))
+    }
+
+    /// What [`verdict`] decides.
+    #[must_use]
+    pub fn decision(&self, tally: &Tally, completeness: &Completeness) -> Decision {
+        self.0.verdict(tally, completeness).verdict
+    }
 }
 
 /// The tests, ready to be used.
@@ -58,17 +67,33 @@ struct Scales {
 struct Test {
     bad: Bets,
     good: Bets,
+    /// Less evidence of too bad refutes nothing, so that it need not be known exactly; see [`Growth::least`].
+    least: f64,
 }
 
 impl Test {
     /// Too bad is more than `most`, good enough is less than `enough`.
-    fn new(most: f64, enough: f64) -> Self {
+    fn new(most: f64, enough: f64, least: f64) -> Self {
         Self {
             bad: Bets::against_at_most(most),
             good: Bets::against_at_least(enough),
+            least,
         }
     }
+
+    /// The decimal logarithm of what speaks for too bad.
+    fn evidence(&self, counts: &Counts) -> f64 {
+        self.bad.log_from(self.least, counts) / std::f64::consts::LN_10
+    }
 }
+
+/// The three families of claims, and how many claims there may be in each.
+const DIFFERING: Growth = Growth::to((MOST_ENDPOINTS + 1) * (MOST_FIELDS + 2));
+const FAILING: Growth = Growth::to(MOST_ENDPOINTS + 2);
+const SLOWER: Growth = Growth::to(4 * (MOST_ENDPOINTS + 1) + 1);
+
+/// The share of `alpha` that each of them has.
+const FAMILIES: f64 = 3.0;
 
 /// What is known of an endpoint's noise.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,19 +149,26 @@ impl Scales {
             ..
         } = *tolerances;
         let target = -alpha.ln();
-        let differs = Test::new(max_difference, max_difference);
-        let least = differs.good.needs(&Counts::default(), target);
+        let least = |family: Growth| {
+            if explains {
+                f64::NEG_INFINITY
+            } else {
+                family.least(alpha / FAMILIES)
+            }
+        };
+        let differs = Test::new(max_difference, max_difference, least(DIFFERING));
+        let covered = differs.good.needs(&Counts::default(), target);
         Self {
             tolerances: *tolerances,
             explains,
             target,
-            least: least.unwrap_or(u64::MAX),
+            least: covered.unwrap_or(u64::MAX),
             differs,
-            fails: Test::new(max_errors, max_errors),
-            slow: Test::new(0.0, max_slow),
+            fails: Test::new(max_errors, max_errors, least(FAILING)),
+            slow: Test::new(0.0, max_slow, least(SLOWER)),
             // One answer in a hundred is beyond p99, so less of an excess is a great deal there.
-            slowest: Test::new(0.0, max_slow / 5.0),
-            endpoint_fails: Test::new(max_errors, max_errors.max(max_difference)),
+            slowest: Test::new(0.0, max_slow / 5.0, least(SLOWER)),
+            endpoint_fails: Test::new(max_errors, max_errors.max(max_difference), least(FAILING)),
             no_noise: Bets::against_at_most(0.0),
         }
     }
@@ -206,9 +238,9 @@ impl Scales {
             .flatten();
         let differences = match basis {
             Basis::Pairs(_) => {
-                let mut excess = self.excess(&tally.any, tally.referenced, &self.differs.bad, 0);
+                let mut excess = self.excess(&tally.any, tally.referenced, &self.differs, 0);
                 if let Some(unreferenced) = &unreferenced {
-                    excess.evidence = self.evidence(&self.differs.bad, &excess, unreferenced, 0);
+                    excess.evidence = self.evidence(Some(counts(&excess)), unreferenced, 0);
                 }
                 excess
             }
@@ -220,10 +252,10 @@ impl Scales {
                     v2: sum.min(tally.compared),
                     ..Pairs::default()
                 };
-                self.excess(&pairs, tally.compared, &self.differs.bad, 0)
+                self.excess(&pairs, tally.compared, &self.differs, 0)
             }
         };
-        let errors = self.excess(&tally.errors, tally.requests, &self.endpoint_fails.bad, 0);
+        let errors = self.excess(&tally.errors, tally.requests, &self.endpoint_fails, 0);
         let latency = (tally.latency.v1.count() > 0).then(|| self.latency(&tally.latency));
         let judged = fields.iter().filter(|field| !field.noisy);
         let mut needs = judged
@@ -299,14 +331,10 @@ impl Scales {
             .then(|| unreferenced(endpoint, alone, of_reference))
             .flatten();
         // The first time is why the field is looked at, and no evidence.
-        let mut excess = self.excess(&pairs, of, &self.differs.bad, FIRST);
+        let mut excess = self.excess(&pairs, of, &self.differs, FIRST);
         if let Some(apart) = &unreferenced {
-            excess.evidence = if noisy {
-                let apart = apart.counts(FIRST);
-                apart.against_at_most(self.tolerances.max_difference) / std::f64::consts::LN_10
-            } else {
-                self.evidence(&self.differs.bad, &excess, apart, FIRST)
-            };
+            let pairs = (!noisy).then(|| Counts::new(pairs.v2, pairs.reference, of));
+            excess.evidence = self.evidence(pairs, apart, FIRST);
         }
         FieldVerdict {
             field: Arc::clone(field),
@@ -318,18 +346,24 @@ impl Scales {
         }
     }
 
-    /// The decimal logarithm of what speaks for more than is allowed, with a reference and without one.
-    fn evidence(
-        &self,
-        bad: &Bets,
-        excess: &Excess,
-        unreferenced: &Unreferenced,
-        selected: u64,
-    ) -> f64 {
-        let pairs = counts(excess).without(selected);
+    /// The decimal logarithm of what speaks for more differences than are allowed, with a reference, where that says anything,
+    /// and without one.
+    fn evidence(&self, pairs: Option<Counts>, unreferenced: &Unreferenced, selected: u64) -> f64 {
+        let Test { bad, least, .. } = &self.differs;
+        let pairs = pairs.map(|pairs| pairs.without(selected));
+        let all = |apart: f64, least: f64| match &pairs {
+            Some(pairs) => mean(bad.log_from(least, pairs), apart),
+            None => apart,
+        };
         let apart = unreferenced.counts(selected);
-        let apart = apart.against_at_most(self.tolerances.max_difference);
-        mean(bad.log(&pairs), apart) / std::f64::consts::LN_10
+        let most = self.tolerances.max_difference;
+        let bound = all(apart.bound_against_at_most(most), *least);
+        let log = if bound < *least {
+            bound
+        } else {
+            all(apart.against_at_most(most), f64::NEG_INFINITY)
+        };
+        log / std::f64::consts::LN_10
     }
 
     /// How many more requests show that it differs less than is allowed.
@@ -347,15 +381,14 @@ impl Scales {
             ..pairs
         };
         let is_shown = |times: f64| {
-            let together = good.log(&all.times(times));
-            let each = || {
-                let apart = apart.times(times);
-                let apart = apart.against_at_least(self.tolerances.max_difference);
-                apart.min(good.log(&pairs.times(times)))
-            };
+            let shows = |counts: &Counts, target: f64| good.log_from(target, counts) >= target;
             // The first way is the shorter one where there is no noise, so that most is staked on it.
-            let staked = |share: f64| self.target - share.ln();
-            together >= staked(15.0 / 16.0) || each() >= staked(1.0 / 16.0)
+            let (together, each) = (self.target - (15f64 / 16.0).ln(), self.target + 16f64.ln());
+            shows(&all.times(times), together)
+                || shows(&pairs.times(times), each)
+                    && apart
+                        .times(times)
+                        .shows_less(self.tolerances.max_difference, each)
         };
         if is_shown(1.0) {
             return Some(0);
@@ -367,12 +400,18 @@ impl Scales {
     }
 
     fn latency(&self, tally: &LatencyTally) -> LatencyVerdict {
-        let quantiles =
-            |buckets: &Buckets| QUANTILES.map(|q| buckets.quantile(q).unwrap_or_default());
+        let quantiles = |buckets: &Buckets| {
+            let quantile = |q| buckets.quantile(q).unwrap_or_default();
+            if self.explains {
+                QUANTILES.map(quantile)
+            } else {
+                [0; 3]
+            }
+        };
         let moments = &tally.moments;
         let slow = |pairs: &Pairs, of: u64, by_moments: &Pairs| {
-            let excess = self.excess(pairs, of, &self.slow.bad, 0);
-            by_moment(excess, by_moments, moments, &self.slow.bad)
+            let excess = self.excess(pairs, of, &self.slow, 0);
+            by_moment(excess, by_moments, moments, &self.slow)
         };
         let compared = tally.slower.v2 + tally.slower.reference;
         let (ratio_low, ratio_high) = if self.explains {
@@ -418,7 +457,7 @@ impl Scales {
     }
 
     /// `selected`: how many of the ups are the reason why it is looked at.
-    fn excess(&self, pairs: &Pairs, of: u64, bad: &Bets, selected: u64) -> Excess {
+    fn excess(&self, pairs: &Pairs, of: u64, test: &Test, selected: u64) -> Excess {
         let counts = Counts::new(pairs.v2, pairs.reference, of);
         let evidence = counts.without(selected);
         let (low, high) = if self.explains {
@@ -433,7 +472,7 @@ impl Scales {
             rate: counts.mean(),
             low,
             high,
-            evidence: bad.log(&evidence) / std::f64::consts::LN_10,
+            evidence: test.evidence(&evidence),
             beyond: false,
             moments: None,
         }
@@ -448,7 +487,7 @@ impl Scales {
                 reference: sum.reference + it.errors.reference,
                 both: sum.both + it.errors.both,
             });
-        self.excess(&all, tally.requests(), &self.fails.bad, 0)
+        self.excess(&all, tally.requests(), &self.fails, 0)
     }
 
     /// Each endpoint is held against its own p99, so all of them can be taken together.
@@ -468,9 +507,9 @@ impl Scales {
             measured += v1.count();
         }
         (measured > 0).then(|| {
-            let excess = self.excess(&all, tested, &self.slowest.bad, 0);
+            let excess = self.excess(&all, tested, &self.slowest, 0);
             let moments = &tally.moments;
-            by_moment(excess, &moments.beyond[2], moments, &self.slowest.bad)
+            by_moment(excess, &moments.beyond[2], moments, &self.slowest)
         })
     }
 
@@ -481,7 +520,6 @@ impl Scales {
         errors: &mut Excess,
         slow: Option<&mut Excess>,
     ) {
-        const FIELDS: usize = (MOST_ENDPOINTS + 1) * (MOST_FIELDS + 2);
         let (mut differing, mut failing, mut slower) = (Vec::new(), vec![errors], Vec::new());
         slower.extend(slow);
         let (mut real, mut of_noise) = (Vec::new(), Vec::new());
@@ -502,11 +540,11 @@ impl Scales {
                 slower.push(&mut latency.slower);
             }
         }
-        let alpha = self.tolerances.alpha / 3.0;
-        flag(&mut differing, alpha, FIELDS);
-        flag(&mut failing, alpha, MOST_ENDPOINTS + 2);
-        flag(&mut slower, alpha, 4 * (MOST_ENDPOINTS + 1) + 1);
-        let refuted = family(&of_noise, alpha, FIELDS);
+        let alpha = self.tolerances.alpha / FAMILIES;
+        flag(&mut differing, alpha, DIFFERING);
+        flag(&mut failing, alpha, FAILING);
+        flag(&mut slower, alpha, SLOWER);
+        let refuted = family(&of_noise, alpha, DIFFERING);
         for (real, refuted) in real.into_iter().zip(refuted) {
             *real = refuted;
         }
@@ -554,7 +592,7 @@ impl Scales {
         if self.explains {
             test.good.needs(&counts, self.target)
         } else {
-            (test.good.log(&counts) >= self.target).then_some(0)
+            (test.good.log_from(self.target, &counts) >= self.target).then_some(0)
         }
     }
 
@@ -592,11 +630,11 @@ impl Scales {
 ///
 /// Moments of several pods may be the same ones, so that what they say is not independent. The mean of their evidence is
 /// valid even then, and the evidence of their mean counts is at most that.
-fn by_moment(excess: Excess, pairs: &Pairs, moments: &MomentTally, bad: &Bets) -> Excess {
+fn by_moment(excess: Excess, pairs: &Pairs, moments: &MomentTally, test: &Test) -> Excess {
     let counts = Counts::new(pairs.v2, pairs.reference, moments.over);
     let counts = counts.times(1.0 / float(moments.pods.max(1)));
     Excess {
-        evidence: bad.log(&counts) / std::f64::consts::LN_10,
+        evidence: test.evidence(&counts),
         moments: Some(InMoments {
             v2: pairs.v2,
             reference: pairs.reference,
@@ -611,12 +649,12 @@ fn at_least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     Some(one?.max(other?))
 }
 
-fn flag(family_of: &mut [&mut Excess], alpha: f64, most: usize) {
+fn flag(family_of: &mut [&mut Excess], alpha: f64, growth: Growth) {
     let evidence: Vec<f64> = family_of
         .iter()
         .map(|excess| excess.evidence * std::f64::consts::LN_10)
         .collect();
-    let refuted = family(&evidence, alpha, most);
+    let refuted = family(&evidence, alpha, growth);
     for (excess, refuted) in family_of.iter_mut().zip(refuted) {
         excess.beyond = refuted;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shadowtap::compare::DifferenceKind;
 use shadowtap::judge::{
-    Completeness, Decision, Judge, Latency, LatencyMargin, Reference, ReferenceKind, Tolerances,
-    Trial, decision,
+    Completeness, Decider, Decision, Judge, Latency, LatencyMargin, Reference, ReferenceKind,
+    Tolerances, Trial,
 };
 
 use shadowtap::time::Timestamp;
@@ -91,7 +91,8 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
         .collect();
     let wrong: (Arc<str>, DifferenceKind) = (Arc::from("body.price"), DifferenceKind::Value);
     let mut judge = Judge::new(LatencyMargin::default());
-    let (tolerances, completeness) = (Tolerances::default(), Completeness::default());
+    let decider = Decider::new(&Tolerances::default());
+    let completeness = Completeness::default();
     // The load goes up and down for all of them together, and some noise comes in bursts.
     let (mut load, mut is_burst) = (0.0, false);
     // In seconds; until when version 1, version 2 and the control stand still.
@@ -193,7 +194,7 @@ pub(crate) fn run(scene: &Scene, seed: u64, most: u64, ends: &[Decision]) -> End
             latency: (!failed[0] && !failed[1]).then_some(latency),
             reference,
         });
-        let decision = decision(judge.tally(), &tolerances, &completeness);
+        let decision = decider.decision(judge.tally(), &completeness);
         if ends.contains(&decision) {
             return End { decision, requests };
         }
