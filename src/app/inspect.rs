@@ -1,10 +1,9 @@
 //! `inspect`: files → exchanges → a table or JSON lines.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::sync::Arc;
 
 use super::Finished;
-use super::compare::{Repeats, random_key};
+use super::compare::{Before, Repeats, random_key};
 use super::input::Input;
 use crate::account::Account;
 use crate::cli::inspect::{Job, Output};
@@ -146,7 +145,7 @@ impl Overview {
             return;
         };
         self.endpoints.add(&request, exchange.response.as_ref());
-        let Some(response) = exchange.response.map(Arc::new) else {
+        let Some(response) = exchange.response else {
             return;
         };
         if !response.completeness.is_whole() || !request.completeness.is_whole() {
@@ -155,7 +154,12 @@ impl Overview {
         let Some(before) = self.repeats.exchange(&request, &response) else {
             return;
         };
-        let differences = compare::differences(&request, &before, &response, &self.rules);
+        let differences = match before {
+            Before::Same(_) => Ok(Vec::new()),
+            Before::Other(before) => {
+                compare::differences(&request, &before, &response, &self.rules)
+            }
+        };
         // What is too large to be compared is no repeat.
         if let Ok(differences) = differences {
             let shown = differences.iter().map(|difference| {

@@ -80,6 +80,15 @@ fn push_template(out: &mut String, path: &[u8]) {
             out.push('…');
             return;
         }
+        // Most segments are a short word or a number.
+        if is_word(segment) {
+            out.extend(segment.iter().map(|&byte| char::from(byte)));
+            continue;
+        }
+        if segment.iter().all(u8::is_ascii_digit) {
+            out.push_str("{id}");
+            continue;
+        }
         match std::str::from_utf8(segment) {
             Ok(text) => match text.rsplit_once('.') {
                 // 17.json
@@ -105,9 +114,7 @@ fn push_template(out: &mut String, path: &[u8]) {
 
 fn placeholder(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
-    let is_of_words = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
-    // Most segments are a word or a number.
-    if bytes.len() < SHORTEST_DRAWN && bytes.iter().all(is_of_words) {
+    if is_word(bytes) {
         None
     } else if bytes.iter().all(u8::is_ascii_digit) {
         Some("{id}")
@@ -124,6 +131,12 @@ fn placeholder(segment: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a segment is too short to be anything but a word.
+fn is_word(segment: &[u8]) -> bool {
+    let is_of_words = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
+    segment.len() < SHORTEST_DRAWN && segment.iter().all(is_of_words)
 }
 
 /// Whether a text is a numbered thing, such as `ORD-10017`.

@@ -90,6 +90,15 @@ impl Examples {
         }
     }
 
+    /// How many there are of each.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> std::collections::BTreeMap<Key, usize> {
+        let by_field = self.by_field.iter();
+        by_field
+            .map(|(key, pairs)| (key.clone(), pairs.len()))
+            .collect()
+    }
+
     /// The latest first.
     pub(super) fn of(&self, endpoint: &str, field: &str, kind: DifferenceKind) -> Vec<Arc<Pair>> {
         let key = (endpoint.into(), field.into(), kind);

@@ -1,82 +1,15 @@
-//! The way of the answers to the thread that compares them.
+//! The way to the thread that compares, for what is not compared at once.
 //!
-//! Whoever has an answer only puts it down: nobody is woken for it, and nobody waits, unless the traffic comes from a file.
+//! Whoever has something only puts it down: nobody is woken for it, and nobody waits, unless the traffic comes from a file.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
-use crate::replay::{Outcome, Replay, WhenFull};
+use super::table::Half;
+use crate::replay::WhenFull;
 
-/// What the thread that compares hears of.
-pub(super) enum Seen {
-    /// This request is being replayed to version 2: version 1's answer to it is wanted.
-    Expected(std::sync::Arc<Request>),
-    /// Version 1's answer.
-    Version1(ExchangeId, Box<Response>),
-    /// Version 1 has not answered.
-    Unanswered(ExchangeId, NoAnswer),
-    /// Version 1 has answered, and there was no room for the answer.
-    Version1Lost(ExchangeId),
-    /// What became of the replay to version 2.
-    Version2(Replay),
-    /// What became of the replay to the control.
-    Control(Replay),
-    /// Version 2 or the control has answered, and there was no room for the answer.
-    Lost(Side, ExchangeId),
-}
-
-/// Where a replay went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
-    Version2,
-    Control,
-}
-
-impl Seen {
-    /// About what it takes in memory.
-    fn size(&self) -> usize {
-        let message = |head: usize, body: usize| head + body + size_of::<Response>();
-        size_of::<Self>()
-            + match self {
-                Self::Version1(_, response) => {
-                    message(response.head.bytes().len(), response.body.wire.len())
-                }
-                Self::Version2(replay) | Self::Control(replay) => match &replay.outcome {
-                    Outcome::Answered(answer) => message(
-                        answer.response.head.bytes().len(),
-                        answer.response.body.wire.len(),
-                    ),
-                    Outcome::Failed(_) | Outcome::Skipped(_) => 0,
-                },
-                Self::Expected(request) => {
-                    message(request.head.bytes().len(), request.body.wire.len())
-                }
-                Self::Unanswered(..) | Self::Version1Lost(_) | Self::Lost(..) => 0,
-            }
-    }
-
-    /// What is left of it when there is no room: that it was.
-    fn without_content(self) -> Option<Self> {
-        match self {
-            // The answers to it will find no place, and are counted then.
-            Self::Expected(_) => None,
-            Self::Version1(id, _) => Some(Self::Version1Lost(id)),
-            Self::Version2(Replay {
-                request,
-                outcome: Outcome::Answered(_),
-            }) => Some(Self::Lost(Side::Version2, request.id)),
-            Self::Control(Replay {
-                request,
-                outcome: Outcome::Answered(_),
-            }) => Some(Self::Lost(Side::Control, request.id)),
-            small => Some(small),
-        }
-    }
-}
-
-/// One producer's things, until the thread that compares takes them all at once.
+/// Requests of which all is known, until the thread that compares takes them all at once.
 pub(super) struct Inbox {
     things: Mutex<Things>,
     room: Condvar,
@@ -88,7 +21,7 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct Things {
-    seen: Vec<Seen>,
+    halves: Vec<Half>,
     bytes: usize,
     /// Nobody takes anything any more.
     is_closed: bool,
@@ -105,41 +38,35 @@ impl Inbox {
         }
     }
 
-    /// Puts it down. If there is no room: with [`WhenFull::Block`] waits for it, otherwise keeps only that it was.
-    pub(super) fn put(&self, seen: Seen) {
-        let size = seen.size();
+    /// Puts it down; whether there was room. If there is none: with [`WhenFull::Block`] waits for it.
+    #[must_use]
+    pub(super) fn put(&self, half: Half) -> bool {
         let mut things = self.lock();
-        while things.bytes > self.most_bytes
-            && self.when_full == WhenFull::Block
-            && !things.is_closed
-        {
+        while things.bytes > self.most_bytes {
+            if self.when_full != WhenFull::Block || things.is_closed {
+                return false;
+            }
             let _ = self.nudge.try_send(());
             things = self
                 .room
                 .wait(things)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        let kept = if things.bytes > self.most_bytes {
-            seen.without_content()
-        } else {
-            Some(seen)
-        };
-        if let Some(seen) = kept {
-            let before = things.bytes;
-            things.bytes += size;
-            things.seen.push(seen);
-            let half = self.most_bytes / 2;
-            if before <= half && things.bytes > half {
-                let _ = self.nudge.try_send(());
-            }
+        let before = things.bytes;
+        things.bytes += half.size();
+        things.halves.push(half);
+        let half = self.most_bytes / 2;
+        if before <= half && things.bytes > half {
+            let _ = self.nudge.try_send(());
         }
+        true
     }
 
     /// Takes everything; `into` is empty and gives its memory in return.
-    pub(super) fn take(&self, into: &mut Vec<Seen>) {
+    pub(super) fn take(&self, into: &mut Vec<Half>) {
         debug_assert!(into.is_empty());
         let mut things = self.lock();
-        std::mem::swap(&mut things.seen, into);
+        std::mem::swap(&mut things.halves, into);
         things.bytes = 0;
         drop(things);
         self.room.notify_all();

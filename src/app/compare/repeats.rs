@@ -2,21 +2,62 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::{AHashMap, RandomState};
+use bytes::Bytes;
 
-use crate::exchange::{Request, Response};
+use crate::exchange::{Completeness, Doubts, Request, Response};
+use crate::http1::{Body, Framing, ResponseHead};
 use crate::time::Timestamp;
 
 /// Version 1's last answers to safe requests, a bounded number of them.
+///
+/// Nearly all of them are never looked at again. So their bytes are copied into one ring, and nothing else of them is kept:
+/// answers that live for seconds would have each new one take memory that no cache holds.
+///
+/// Invariant: `kept` has the answers whose bytes are in `ring`, in this order, and nothing else is in it. Answers and bytes are
+/// numbered from the first that was ever kept; of these, `gone` answers and `gone_bytes` bytes are no longer there. `last` has
+/// the number of the latest answer to each request.
 pub(in crate::app) struct Repeats {
     hashes: RandomState,
-    last: AHashMap<u64, (Timestamp, Arc<Response>)>,
-    /// Oldest first, with what each takes in memory.
-    order: VecDeque<(u64, Timestamp, usize)>,
-    bytes: usize,
+    last: AHashMap<u64, u64>,
+    kept: VecDeque<Kept>,
+    gone: u64,
+    ring: VecDeque<u8>,
+    gone_bytes: u64,
+}
+
+/// An answer in the ring: its head, then its body as it was on the wire.
+struct Kept {
+    key: u64,
+    begin: u64,
+    head: usize,
+    body: usize,
+    /// When the request was there.
+    asked: Timestamp,
+    first_byte: Timestamp,
+    last_byte: Timestamp,
+    framing: Framing,
+}
+
+/// What version 1 answered to the same request within the last seconds.
+#[derive(Debug)]
+pub(in crate::app) enum Before {
+    /// The same, byte for byte.
+    Same(u16),
+    /// Something else.
+    Other(Box<Response>),
+}
+
+impl Before {
+    /// The status code.
+    pub(in crate::app) fn status(&self) -> u16 {
+        match self {
+            Self::Same(status) => *status,
+            Self::Other(response) => response.head.status(),
+        }
+    }
 }
 
 impl Repeats {
@@ -24,39 +65,104 @@ impl Repeats {
         Self {
             hashes: RandomState::new(),
             last: AHashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
+            kept: VecDeque::new(),
+            gone: 0,
+            ring: VecDeque::new(),
+            gone_bytes: 0,
         }
     }
 
-    /// Version 1's answer to the same request within the last seconds, if there is one; `response`, the answer to this one,
-    /// takes its place.
+    /// Version 1's answer to the same request within the last seconds, if there is one; `response`, the whole answer to this
+    /// one, takes its place.
     pub(in crate::app) fn exchange(
         &mut self,
         request: &Request,
-        response: &Arc<Response>,
-    ) -> Option<Arc<Response>> {
+        response: &Response,
+    ) -> Option<Before> {
         if !matches!(request.head.method(), b"GET" | b"HEAD") {
             return None;
         }
         let key = self.key(request);
-        let now = request.last_byte;
-        let before = self.last.insert(key, (now, Arc::clone(response)));
-        let size = response.head.bytes().len() + response.body.wire.len() + BOOKKEEPING;
-        self.order.push_back((key, now, size));
-        self.bytes += size;
-        while self.order.len() > MOST || self.bytes > MOST_BYTES {
-            let Some((key, time, size)) = self.order.pop_front() else {
+        let asked = request.last_byte;
+        let number = self.gone + self.kept.len() as u64;
+        let before = self
+            .last
+            .insert(key, number)
+            .and_then(|number| self.before(number, asked, response));
+        self.keep(key, asked, response);
+        before
+    }
+
+    fn before(&self, number: u64, asked: Timestamp, response: &Response) -> Option<Before> {
+        let kept = self.kept.get(offset(number, self.gone)?)?;
+        if asked.since(kept.asked).max(kept.asked.since(asked)) > WITHIN {
+            return None;
+        }
+        let begin = offset(kept.begin, self.gone_bytes)?;
+        let body = begin + kept.head;
+        let (head, body) = (self.bytes(begin..body), self.bytes(body..body + kept.body));
+        let is = |[one, two]: [&[u8]; 2], bytes: &[u8]| {
+            one.len() + two.len() == bytes.len() && bytes.starts_with(one) && bytes.ends_with(two)
+        };
+        if kept.framing == response.body.framing
+            && is(head, response.head.bytes())
+            && is(body, &response.body.wire)
+        {
+            return Some(Before::Same(response.head.status()));
+        }
+        Some(Before::Other(Box::new(Response {
+            first_byte: kept.first_byte,
+            last_byte: kept.last_byte,
+            interim: Vec::new(),
+            // It was one before.
+            head: ResponseHead::parse(Bytes::from(head.concat())).ok()?,
+            body: Body {
+                framing: kept.framing,
+                wire: Bytes::from(body.concat()),
+                missing: 0,
+            },
+            doubts: Doubts::default(),
+            completeness: Completeness::Whole,
+        })))
+    }
+
+    /// What is in the ring there, in two pieces.
+    fn bytes(&self, range: std::ops::Range<usize>) -> [&[u8]; 2] {
+        let (one, two) = self.ring.as_slices();
+        let of = |slice: &'_ [u8], from: usize| {
+            let at = |place: usize| place.saturating_sub(from).min(slice.len());
+            at(range.start)..at(range.end)
+        };
+        [&one[of(one, 0)], &two[of(two, one.len())]]
+    }
+
+    fn keep(&mut self, key: u64, asked: Timestamp, response: &Response) {
+        let (head, body) = (response.head.bytes(), &response.body.wire);
+        self.kept.push_back(Kept {
+            key,
+            begin: self.gone_bytes + self.ring.len() as u64,
+            head: head.len(),
+            body: body.len(),
+            asked,
+            first_byte: response.first_byte,
+            last_byte: response.last_byte,
+            framing: response.body.framing,
+        });
+        self.ring.extend(&head[..]);
+        self.ring.extend(&body[..]);
+        while self.kept.len() > MOST || self.ring.len() > MOST_BYTES {
+            let Some(kept) = self.kept.pop_front() else {
                 break;
             };
-            self.bytes -= size;
-            // A later answer to the same request has an entry of its own.
-            if self.last.get(&key).is_some_and(|(then, _)| *then == time) {
-                self.last.remove(&key);
+            let size = kept.head + kept.body;
+            self.ring.drain(..size);
+            self.gone_bytes += size as u64;
+            // A later answer to the same request has a number of its own.
+            if self.last.get(&kept.key) == Some(&self.gone) {
+                self.last.remove(&kept.key);
             }
+            self.gone += 1;
         }
-        let (then, response) = before?;
-        (now.since(then).max(then.since(now)) <= WITHIN).then_some(response)
     }
 
     /// What makes two requests the same: method, target, body, and every field that an application may answer to.
@@ -66,8 +172,7 @@ impl Repeats {
         request.head.target().hash(&mut hasher);
         request.body.wire.hash(&mut hasher);
         for (name, value) in request.head.fields().iter() {
-            let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-            if !NEVER_THE_SAME.iter().any(is) {
+            if !is_never_the_same(name) {
                 let mut lower = [0; LONGEST_NAME];
                 for part in name.chunks(LONGEST_NAME) {
                     let lower = &mut lower[..part.len()];
@@ -80,6 +185,17 @@ impl Repeats {
         }
         hasher.finish()
     }
+}
+
+/// Which one it is of those that are left.
+fn offset(number: u64, gone: u64) -> Option<usize> {
+    usize::try_from(number.checked_sub(gone)?).ok()
+}
+
+fn is_never_the_same(name: &[u8]) -> bool {
+    let has_their_length = name.len() < 32 && LENGTHS & (1 << name.len()) != 0;
+    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
+    has_their_length && NEVER_THE_SAME.iter().any(is)
 }
 
 /// What says who asks, on which way and under which number, and not what for.
@@ -104,6 +220,16 @@ const NEVER_THE_SAME: [&str; 18] = [
     "x-request-id",
 ];
 
+/// A bit for each length that one of them has.
+const LENGTHS: u32 = {
+    let (mut lengths, mut at) = (0, 0);
+    while at < NEVER_THE_SAME.len() {
+        lengths |= 1 << NEVER_THE_SAME[at].len();
+        at += 1;
+    }
+    lengths
+};
+
 /// Names are hashed in pieces of so many bytes; few have more than one.
 const LONGEST_NAME: usize = 32;
 
@@ -113,7 +239,6 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// So many answers are kept, of so many bytes in all.
 const MOST: usize = 4096;
 const MOST_BYTES: usize = 16 << 20;
-const BOOKKEEPING: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -126,20 +251,31 @@ mod tests {
         request
     }
 
+    fn are_equal(one: &Response, two: &Response) -> bool {
+        one.head == two.head && one.body == two.body && one.first_byte == two.first_byte
+    }
+
     #[test]
     fn the_same_within_seconds() {
         let mut repeats = Repeats::new();
-        let first = Arc::new(answer(200, "", b"1"));
-        let second = Arc::new(answer(200, "", b"2"));
+        let first = answer(200, "", b"1");
+        let second = answer(404, "X: y\r\n", b"22");
         let head = "GET /a HTTP/1.1\r\nAccept: x\r\nX-Request-Id: 1\r\n\r\n";
         let again = "GET /a HTTP/1.1\r\nAccept: x\r\nX-Request-Id: 2\r\n\r\n";
         assert!(repeats.exchange(&at(10, head), &first).is_none());
-        let found = repeats.exchange(&at(12, again), &second).expect("a repeat");
-        assert!(Arc::ptr_eq(&found, &first));
-        let found = repeats
-            .exchange(&at(13, head), &first)
-            .expect("the last one");
-        assert!(Arc::ptr_eq(&found, &second));
+        let mut is = |request: Request, response: &Response, wanted: &Response| match repeats
+            .exchange(&request, response)
+        {
+            Some(Before::Other(found)) => are_equal(&found, wanted),
+            Some(Before::Same(status)) => {
+                are_equal(response, wanted) && status == wanted.head.status()
+            }
+            None => false,
+        };
+        assert!(is(at(12, again), &second, &first));
+        assert!(is(at(13, head), &first, &second));
+        assert!(is(at(14, head), &first, &first));
+        assert!(is(at(12, head), &second, &first));
         assert!(
             repeats.exchange(&at(30, head), &first).is_none(),
             "too late"
@@ -147,9 +283,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_what_was_answered_last() {
+        let mut repeats = Repeats::new();
+        let mut last = std::collections::BTreeMap::new();
+        let body = |index: usize| vec![b'a' + (index % 3) as u8; 40_000 + index % 7];
+        for index in 0..3_000 {
+            let (target, response) = (index * index % 83, answer(200, "", &body(index)));
+            let request = at(1, &format!("GET /{target} HTTP/1.1\r\n\r\n"));
+            let found = repeats.exchange(&request, &response);
+            let wanted: Option<Response> = last.insert(target, response.clone());
+            match (found, wanted) {
+                (Some(Before::Same(_)), Some(wanted)) => assert!(are_equal(&response, &wanted)),
+                (Some(Before::Other(found)), Some(wanted)) => assert!(are_equal(&found, &wanted)),
+                (found, wanted) => assert!(found.is_none() && wanted.is_none(), "{index}"),
+            }
+        }
+        assert!(repeats.gone > 0 && repeats.ring.len() <= MOST_BYTES);
+    }
+
+    #[test]
     fn others_are_not_the_same() {
         let mut repeats = Repeats::new();
-        let response = Arc::new(answer(200, "", b"1"));
+        let response = answer(200, "", b"1");
         repeats.exchange(&at(1, "GET /a HTTP/1.1\r\nCookie: a=1\r\n\r\n"), &response);
         for other in [
             "GET /a HTTP/1.1\r\nCookie: a=2\r\n\r\n",
@@ -168,11 +323,11 @@ mod tests {
     #[test]
     fn bounded() {
         let mut repeats = Repeats::new();
-        let response = Arc::new(answer(200, "", &[b'x'; 10_000]));
+        let response = answer(200, "", &[b'x'; 10_000]);
         for index in 0..20_000 {
             repeats.exchange(&at(1, &format!("GET /{index} HTTP/1.1\r\n\r\n")), &response);
         }
-        assert!(repeats.last.len() <= MOST && repeats.bytes <= MOST_BYTES);
-        assert_eq!(repeats.last.len(), repeats.order.len());
+        assert!(repeats.last.len() <= MOST && repeats.ring.len() <= MOST_BYTES);
+        assert_eq!(repeats.last.len(), repeats.kept.len());
     }
 }

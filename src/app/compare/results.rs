@@ -1,0 +1,344 @@
+//! What has come of comparing so far, and how a request gets into it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Settings;
+use super::examples::{Examples, Pair};
+use super::repeats::{Before, Repeats};
+use super::table::{Half, Repeat, Version1};
+use crate::account::{Account, Counter, Reason};
+use crate::compare::{self, Difference, DifferenceKind, Endpoints, Rules};
+use crate::exchange::{NoAnswer, Request, Response};
+use crate::judge::{Judge, Latency, Reference, ReferenceKind, Trial};
+use crate::replay::{Answer, Outcome};
+
+/// The judge, the account and the examples, and everything that judging a request takes.
+pub(super) struct Results {
+    pub(super) judge: Judge,
+    /// What was judged, and why what was not.
+    pub(super) account: Account,
+    pub(super) examples: Examples,
+    rules: Rules,
+    endpoints: Endpoints,
+    has_control: bool,
+    untimed: bool,
+    repeats: Repeats,
+}
+
+impl Results {
+    pub(super) fn new(settings: &Settings, has_control: bool) -> Self {
+        Self {
+            judge: Judge::new(settings.margin),
+            account: Account::new(),
+            examples: Examples::default(),
+            rules: settings.rules.clone(),
+            endpoints: Endpoints::new(settings.routes.clone(), MOST_ENDPOINTS),
+            has_control,
+            untimed: settings.untimed,
+            repeats: Repeats::new(),
+        }
+    }
+
+    /// Does the same as [`Self::settle`] with a request that [is plain](Half::is_plain). It comes back if version 1 has answered
+    /// something else before: then there may be a tree to be read.
+    pub(super) fn settle_plain(&mut self, mut half: Half) -> Option<Half> {
+        if let Some(Version1::Answered(v1)) = &half.v1 {
+            half.repeat = Repeat::Asked(self.repeat(&half.request, v1));
+        }
+        if let Repeat::Asked(Some(Before::Other(_))) = half.repeat {
+            return Some(half);
+        }
+        self.settle(half);
+        None
+    }
+
+    /// What version 1 answered to the same request before.
+    fn repeat(&mut self, request: &Request, v1: &Response) -> Option<Before> {
+        // A control says more, and says it of every request.
+        if self.has_control {
+            None
+        } else {
+            self.repeats.exchange(request, v1)
+        }
+    }
+
+    /// Judges a request of which all is known, or counts why it cannot be judged.
+    pub(super) fn settle(&mut self, half: Half) {
+        if let Err(reason) = self.judge(half) {
+            self.account.drop(reason);
+        } else {
+            self.account.count(Counter::ComparesJudged);
+        }
+    }
+
+    fn judge(&mut self, half: Half) -> Result<(), Reason> {
+        let request = half.request;
+        let v1 = match half.v1 {
+            Some(Version1::Answered(response)) => response,
+            Some(Version1::Unanswered(NoAnswer::ClientLeft)) => {
+                return Err(Reason::Version1ClientLeft);
+            }
+            Some(Version1::Unanswered(NoAnswer::HalfClosed)) => {
+                return Err(Reason::Version1HalfClosed);
+            }
+            Some(Version1::Unanswered(NoAnswer::Ended)) => return Err(Reason::Version1Unanswered),
+            None => return Err(Reason::Version1NotSeen),
+        };
+        if !v1.completeness.is_whole() {
+            return Err(Reason::Version1Incomplete);
+        }
+        if v1.doubts.any() || request.doubts.any() {
+            return Err(Reason::Version1Ambiguous);
+        }
+        let v2 = match half.v2 {
+            Some(Outcome::Answered(answer)) if answer.response.completeness.is_whole() => {
+                Some(answer)
+            }
+            Some(Outcome::Answered(_)) => return Err(Reason::Version2TooLarge),
+            Some(Outcome::Failed(Reason::ResolveFailed)) => return Err(Reason::NoVersion2),
+            Some(Outcome::Failed(Reason::StoppedUnanswered)) => {
+                return Err(Reason::Version2NotReached);
+            }
+            Some(Outcome::Failed(_)) => None,
+            Some(Outcome::Skipped(_)) | None => return Err(Reason::Version2NotReached),
+        };
+        let mut differences = match &v2 {
+            Some(answer) => compare::differences(&request, &v1, &answer.response, &self.rules)?,
+            None => Vec::new(),
+        };
+        let reference = if self.has_control {
+            control(&request, &v1, half.control, &self.rules)
+        } else {
+            let before = match half.repeat {
+                Repeat::Asked(before) => before,
+                Repeat::Unasked => self.repeat(&request, &v1),
+            };
+            before.and_then(|before| repeat(&request, &before, &v1, &self.rules))
+        };
+        let v1_failed = is_failure(v1.head.status());
+        let v2_failed = v2
+            .as_ref()
+            .is_none_or(|answer| is_failure(answer.response.head.status()));
+        let latency = match &v2 {
+            Some(answer) if !self.untimed && !v1_failed && !v2_failed => {
+                took(&request, &v1, answer)
+            }
+            _ => None,
+        };
+        let endpoint = self.endpoints.name(&request);
+        let differing = pairs(&differences);
+        self.judge.add(&Trial {
+            endpoint: &endpoint,
+            differing: &differing,
+            v1_failed,
+            v2_failed,
+            latency,
+            reference: reference.as_ref().map(|known| Reference {
+                kind: known.kind,
+                differing: &known.differing,
+                failed: known.failed,
+                latency: known.latency,
+            }),
+        });
+        if v2.is_none() {
+            differences.push(no_answer());
+        }
+        if !differences.is_empty() {
+            let pair = Pair {
+                request,
+                v1: Arc::from(v1),
+                v2: v2.map(|answer| Arc::new(answer.response)),
+                differences,
+            };
+            self.examples.keep(&endpoint, pair);
+        }
+        Ok(())
+    }
+}
+
+/// How version 1 differs from itself on one request.
+struct Known {
+    kind: ReferenceKind,
+    differing: Vec<(Arc<str>, DifferenceKind)>,
+    failed: bool,
+    latency: Option<Duration>,
+}
+
+fn control(
+    request: &Request,
+    v1: &Response,
+    control: Option<Outcome>,
+    rules: &Rules,
+) -> Option<Known> {
+    let failed = |failed| {
+        Some(Known {
+            kind: ReferenceKind::Control,
+            differing: Vec::new(),
+            failed,
+            latency: None,
+        })
+    };
+    match control? {
+        Outcome::Answered(answer) => {
+            let response = &answer.response;
+            if !response.completeness.is_whole() {
+                return None;
+            }
+            let differences = compare::differences(request, v1, response, rules).ok()?;
+            let is_failed = is_failure(response.head.status());
+            Some(Known {
+                kind: ReferenceKind::Control,
+                differing: pairs(&differences),
+                failed: is_failed,
+                latency: (!is_failed).then(|| answer.timings.service()),
+            })
+        }
+        Outcome::Failed(Reason::ResolveFailed | Reason::StoppedUnanswered)
+        | Outcome::Skipped(_) => None,
+        Outcome::Failed(_) => failed(true),
+    }
+}
+
+/// A repeat came before, as version 1 does.
+fn repeat(request: &Request, before: &Before, v1: &Response, rules: &Rules) -> Option<Known> {
+    let differences = match before {
+        Before::Same(_) => Vec::new(),
+        Before::Other(before) => compare::differences(request, before, v1, rules).ok()?,
+    };
+    Some(Known {
+        kind: ReferenceKind::Repeat,
+        differing: pairs(&differences),
+        failed: is_failure(before.status()),
+        latency: None,
+    })
+}
+
+fn pairs(differences: &[Difference]) -> Vec<(Arc<str>, DifferenceKind)> {
+    differences
+        .iter()
+        .map(|difference| (Arc::clone(&difference.field), difference.kind))
+        .collect()
+}
+
+/// What stands in the examples of a request that version 2 did not answer.
+fn no_answer() -> Difference {
+    Difference {
+        field: NO_ANSWER.into(),
+        kind: DifferenceKind::Missing,
+        v1: None,
+        v2: None,
+    }
+}
+
+/// The field that examples have for a request that version 2 did not answer.
+pub const NO_ANSWER: &str = "answer";
+
+/// How long both took; version 1 from the last byte of the request to the last byte of the answer. `None` where the input has
+/// no times.
+fn took(request: &Request, v1: &Response, v2: &Answer) -> Option<Latency> {
+    let took = v1.last_byte.since(request.last_byte);
+    (!took.is_zero()).then(|| Latency {
+        v1: took,
+        v2: v2.timings.service(),
+        sent: v2.response.last_byte.before(v2.timings.total),
+    })
+}
+
+fn is_failure(status: u16) -> bool {
+    status >= 500
+}
+
+/// So many endpoints are told apart.
+const MOST_ENDPOINTS: usize = 127;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::table::Table;
+    use super::super::table::tests::{captured, replayed};
+    use super::*;
+    use crate::exchange::ExchangeId;
+
+    /// One request: its path, and the bodies of version 1, version 2 and the control.
+    type Asked = (u8, [u8; 3], bool);
+
+    fn asked() -> impl Strategy<Value = Vec<Asked>> {
+        let body = || prop_oneof![4 => Just(0u8), 1 => 0u8..4];
+        let one = (0u8..4, [body(), body(), body()], any::<bool>());
+        prop::collection::vec(one, 0..60)
+    }
+
+    /// What comes of it, and how many took the short way.
+    fn judged(all: &[Asked], has_control: bool, is_short: bool) -> (Results, u32) {
+        let mut results = Results::new(&Settings::default(), has_control);
+        let mut table = Table::new(has_control);
+        let mut short = 0;
+        for (index, &(path, bodies, is_first)) in (0..).zip(all) {
+            let (request, v1) = captured(index, path, bodies[0]);
+            let id = ExchangeId(index);
+            table.expect(Arc::clone(&request));
+            let mut complete = Vec::new();
+            if is_first {
+                complete.extend(table.version1(id, Ok(v1.clone())));
+            }
+            complete.extend(table.version2(replayed(&request, bodies[1])));
+            if has_control {
+                complete.extend(table.control(replayed(&request, bodies[2])));
+            }
+            if !is_first {
+                complete.extend(table.version1(id, Ok(v1)));
+            }
+            assert_eq!(complete.len(), 1);
+            for half in complete {
+                let left = if is_short && half.is_plain() {
+                    results.settle_plain(half)
+                } else {
+                    Some(half)
+                };
+                short += u32::from(left.is_none());
+                if let Some(half) = left {
+                    results.settle(half);
+                }
+            }
+        }
+        results.judge.finish();
+        (results, short)
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_and_the_long_way_end_in_the_same(all in asked(), has_control in any::<bool>()) {
+            let (long, none) = judged(&all, has_control, false);
+            let (short, some) = judged(&all, has_control, true);
+            prop_assert_eq!(short.judge.tally(), long.judge.tally());
+            prop_assert_eq!(short.account, long.account);
+            prop_assert_eq!(short.examples.counts(), long.examples.counts());
+            let plain = |asked: &&Asked| asked.1[0] == asked.1[1] && (!has_control || asked.1[0] == asked.1[2]);
+            let plain = all.iter().filter(plain).count();
+            prop_assert!(none == 0 && some as usize <= plain);
+            prop_assert!(!has_control || some as usize == plain);
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_answers_take_the_short_way() {
+        let (results, short) = judged(
+            &[(1, [0; 3], true), (2, [0; 3], false), (1, [1; 3], true)],
+            false,
+            true,
+        );
+        assert_eq!(
+            short, 2,
+            "version 1 has answered the third in another way before"
+        );
+        assert_eq!(results.account.get(Counter::ComparesJudged), 3);
+        let endpoints = &results.judge.tally().endpoints;
+        let repeated: Vec<u64> = endpoints
+            .values()
+            .map(|endpoint| endpoint.repeated)
+            .collect();
+        assert_eq!(repeated, [1, 0]);
+    }
+}
