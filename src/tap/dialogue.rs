@@ -1,5 +1,7 @@
 //! What two ordered streams say to each other: bytes of both directions in, requests and their answers out.
 
+mod answers;
+mod requests;
 mod whole;
 
 use std::net::SocketAddr;
@@ -7,20 +9,17 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use self::answers::{Answer, response_completeness, response_cut};
+use self::requests::{request_completeness, request_cut};
 use super::ends::Ends;
 use super::lane::{Chunk, Lane, Probed, Start};
-use super::pairing::{Method, Pairing, Unfinished};
+use super::pairing::Pairing;
 use super::receipts::Receipts;
 use super::{Ending, Sink};
 use crate::account::{Counter, Reason};
-use crate::exchange::{
-    Completeness, ConnectionId, Doubts, Endpoints, Event, ExchangeId, Request, Response,
-};
-use crate::http1::framing::{self, Length};
+use crate::exchange::{Completeness, ConnectionId, Endpoints, Event};
 use crate::http1::recognise::{self, Recognised};
-use crate::http1::{
-    Abandoned, Body, BodyEnd, Framing, RequestHead, ResponseHead, Side, Step, whole_lines,
-};
+use crate::http1::{Abandoned, Body, Framing, Side, Step};
 
 /// The HTTP side of one connection. Directions are numbered as in the connection.
 pub(super) struct Dialogue {
@@ -62,19 +61,6 @@ enum Found {
     Tls,
     Http2,
     Other,
-}
-
-/// An answer being read.
-enum Answer {
-    Interim,
-    Final {
-        /// The request it belongs to; `None`: one that was not seen.
-        id: Option<ExchangeId>,
-        head: ResponseHead,
-        first: Start,
-        doubts: Doubts,
-        interim: Vec<u16>,
-    },
 }
 
 /// The body of a message whose head never became whole.
@@ -509,268 +495,6 @@ impl Dialogue {
         }
     }
 
-    fn request_head(&mut self, direction: usize, head: RequestHead, sink: &mut Sink<'_>) {
-        let length = self.begin_request(direction, head, sink);
-        let Some(reader) = self.lanes[direction].reading_mut() else {
-            return;
-        };
-        if let Length::Framed(framing) = length {
-            reader.frame(framing);
-            return;
-        }
-        reader.stop();
-        self.pairing.requests_may_be_lost();
-        let malformed = Completeness::Incomplete(Reason::RequestMalformed);
-        self.finish_request(Body::none(), malformed, sink);
-    }
-
-    fn begin_request(
-        &mut self,
-        direction: usize,
-        head: RequestHead,
-        sink: &mut Sink<'_>,
-    ) -> Length {
-        self.found = Found::Http;
-        sink.account.count(Counter::Requests);
-        let (length, mut doubts) = framing::of_request(&head);
-        doubts.transfer_encoding |= self.framing_in_doubt;
-        self.framing_in_doubt |= doubts.transfer_encoding;
-        let id = ExchangeId(*sink.next_exchange);
-        *sink.next_exchange += 1;
-        let lane = &mut self.lanes[direction];
-        let first = lane.work().first;
-        let acked = first.mark.peer;
-        if std::mem::take(&mut lane.passed_over) {
-            self.unsettled().unproven_since = Some(acked);
-        }
-        if let Some(unsettled) = &mut self.unsettled {
-            doubts.unproven = unsettled.unproven_since.is_some_and(|since| acked <= since);
-            if !doubts.unproven {
-                unsettled.unproven_since = None;
-                self.tidy();
-            }
-        }
-        let request = Unfinished {
-            id,
-            head,
-            first,
-            doubts,
-        };
-        let lane = &self.lanes[direction];
-        self.pairing.begin(request, lane.foreign);
-        length
-    }
-
-    /// A request whose head never became whole: shown as far as it goes, so that its answer finds it.
-    fn partial_request(
-        &mut self,
-        direction: usize,
-        bytes: &[u8],
-        reason: Reason,
-        sink: &mut Sink<'_>,
-    ) {
-        let head = whole_lines(bytes).and_then(|lines| RequestHead::parse(lines).ok());
-        let Some(head) = head else {
-            self.pairing.requests_may_be_lost();
-            sink.account.count(Counter::Requests);
-            sink.account.drop(reason);
-            return;
-        };
-        self.pairing.next_is_damaged();
-        self.begin_request(direction, head, sink);
-        self.finish_request(UNKNOWN_BODY, Completeness::Incomplete(reason), sink);
-        self.pairing.requests_may_be_lost();
-    }
-
-    fn finish_request(&mut self, body: Body, completeness: Completeness, sink: &mut Sink<'_>) {
-        let Some(client) = self.client() else { return };
-        let Some((unfinished, tunnel_awaited)) = self.pairing.take_unfinished() else {
-            return;
-        };
-        let Unfinished {
-            id,
-            head,
-            first,
-            mut doubts,
-        } = unfinished;
-        let lane = &mut self.lanes[client];
-        doubts.retransmission |= lane.take_doubt(first.offset);
-        if body.has_odd_chunks() {
-            doubts.transfer_encoding = true;
-            self.framing_in_doubt = true;
-        }
-        if tunnel_awaited && completeness.is_whole() && !self.opaque && !self.draining {
-            lane.work().begin_pause();
-        }
-        let last = lane.work().last;
-        let request = Request {
-            id,
-            connection: self.connection,
-            first_byte: first.mark.time,
-            last_byte: last.time,
-            endpoints: self.endpoints(client),
-            head,
-            body,
-            doubts,
-            completeness,
-        };
-        self.pairing.finish(request, sink);
-    }
-
-    /// The server has answered `Expect: 100-continue` finally, and the client sends something else than the body.
-    fn skip_unsent_body(&mut self, direction: usize, sink: &mut Sink<'_>) {
-        if let Some(reader) = self.lanes[direction].reading_mut() {
-            reader.skip_unsent_body();
-        }
-        let unsent = Completeness::Incomplete(Reason::RequestBodyNeverSent);
-        self.finish_request(Body::none(), unsent, sink);
-    }
-
-    fn response_head(&mut self, direction: usize, head: ResponseHead, sink: &mut Sink<'_>) {
-        if head.is_interim() {
-            self.found = Found::Http;
-            let offset = self.lanes[direction].work().first.offset;
-            let received = || self.receipts.before(offset);
-            if self.pairing.choose(offset, received, sink).is_some() {
-                self.unsettled().interim.push(head.status());
-            }
-            self.answer = Some(Box::new(Answer::Interim));
-            if let Some(reader) = self.lanes[direction].reading_mut() {
-                reader.frame(Framing::None);
-            }
-            return;
-        }
-        let length = self.begin_answer(direction, head, sink);
-        let Some(reader) = self.lanes[direction].reading_mut() else {
-            return;
-        };
-        if let Length::Framed(framing) = length {
-            reader.frame(framing);
-            return;
-        }
-        reader.stop();
-        self.finish_answer(Body::none(), Completeness::Whole, sink);
-        self.become_opaque(Found::Http, sink);
-    }
-
-    fn begin_answer(
-        &mut self,
-        direction: usize,
-        head: ResponseHead,
-        sink: &mut Sink<'_>,
-    ) -> Length {
-        self.found = Found::Http;
-        sink.account.count(Counter::Responses);
-        self.answers_unfinished_head(1 - direction, sink);
-        let first = self.lanes[direction].work().first;
-        let received = || self.receipts.before(first.offset);
-        let id = self.pairing.choose(first.offset, received, sink);
-        let method = self.pairing.begin_answer(id, sink);
-        let (length, doubts) = framing::of_response(&head, method.and_then(Method::name));
-        let mut interim = Vec::new();
-        if id.is_some() {
-            interim = self.take_interim();
-            self.lanes[direction].resynchronised = false;
-        }
-        for lane in &mut self.lanes {
-            lane.foreign = false;
-        }
-        self.answer = Some(Box::new(Answer::Final {
-            id,
-            head,
-            first,
-            doubts,
-            interim,
-        }));
-        length
-    }
-
-    /// A response whose head never became whole.
-    fn partial_response(
-        &mut self,
-        direction: usize,
-        bytes: &[u8],
-        reason: Reason,
-        sink: &mut Sink<'_>,
-    ) {
-        let head = whole_lines(bytes).and_then(|lines| ResponseHead::parse(lines).ok());
-        let Some(head) = head.filter(|head| !head.is_interim()) else {
-            sink.account.count(Counter::Responses);
-            sink.account.drop(reason);
-            return;
-        };
-        self.begin_answer(direction, head, sink);
-        self.finish_answer(UNKNOWN_BODY, Completeness::Incomplete(reason), sink);
-    }
-
-    fn finish_answer(&mut self, body: Body, completeness: Completeness, sink: &mut Sink<'_>) {
-        let Some(client) = self.client() else { return };
-        let Some(Answer::Final {
-            id,
-            head,
-            first,
-            mut doubts,
-            interim,
-        }) = self.answer.take().map(|answer| *answer)
-        else {
-            return;
-        };
-        let lane = &mut self.lanes[1 - client];
-        doubts.retransmission |= lane.take_doubt(first.offset);
-        let response = Response {
-            first_byte: first.mark.time,
-            last_byte: lane.work().last.time,
-            interim,
-            head,
-            body,
-            doubts,
-            completeness,
-        };
-        match (id, completeness) {
-            (None, _) => sink.account.drop(Reason::ResponseWithoutRequest),
-            (Some(_), Completeness::Whole) => sink.account.count(Counter::ResponsesWhole),
-            (Some(_), Completeness::Incomplete(reason)) => sink.account.drop(reason),
-        }
-        match id {
-            Some(id) => self.pairing.finish_answer(id, response, sink),
-            // Behind unread bytes, what looks like an answer may be part of a body: counted, not reported.
-            None if lane.resynchronised => {}
-            None => sink.events.push_back(Event::Orphan {
-                connection: self.connection,
-                endpoints: self.endpoints(client),
-                response,
-            }),
-        }
-        if !self.pairing.awaits_tunnel() {
-            self.resume(client, sink);
-        }
-    }
-
-    /// A final answer while nothing but an unfinished head waits for one: the server has seen enough of it.
-    fn answers_unfinished_head(&mut self, client: usize, sink: &mut Sink<'_>) {
-        if self.pairing.awaits_answer() {
-            return;
-        }
-        let lane = &mut self.lanes[client];
-        if lane.side().is_some() {
-            if let Some(reader) = lane.reading_mut()
-                && reader.is_in_head()
-            {
-                let step = reader.abandon(Abandoned::Malformed);
-                self.follow(client, step, None, None, sink);
-            }
-        } else if let Some(probe) = lane.take_probe() {
-            lane.read_as(Side::Requests);
-            if let Some(reader) = lane.reader(sink.limits.message) {
-                reader.stop();
-            }
-            let work = lane.work();
-            work.last = work.first.mark;
-            let bytes = probe.as_chunk().bytes;
-            self.partial_request(client, bytes, Reason::RequestMalformed, sink);
-        }
-    }
-
     /// Whether the client goes on with HTTP behind CONNECT or Upgrade, although the answer was not read: it has
     /// acknowledged that answer, so the capture lacks it, and sends another request.
     fn goes_on(&self, chunk: Chunk<'_>) -> bool {
@@ -858,68 +582,11 @@ impl Dialogue {
         self.unsettled.get_or_insert_default()
     }
 
-    /// Whether what the client sends may be part of a body that was not captured.
-    fn is_unproven(&self) -> bool {
-        self.unsettled
-            .as_ref()
-            .is_some_and(|it| it.unproven_since.is_some())
-    }
-
-    /// Takes the statuses of the interim answers.
-    fn take_interim(&mut self) -> Vec<u16> {
-        let Some(unsettled) = &mut self.unsettled else {
-            return Vec::new();
-        };
-        let interim = std::mem::take(&mut unsettled.interim);
-        self.tidy();
-        interim
-    }
-
     /// Lets go of what was unsettled when nothing is any more.
     fn tidy(&mut self) {
         let is_over = |it: &Unsettled| it.interim.is_empty() && it.unproven_since.is_none();
         if self.unsettled.as_deref().is_some_and(is_over) {
             self.unsettled = None;
-        }
-    }
-}
-
-fn request_completeness(how: BodyEnd, ending: Option<Ending>) -> Completeness {
-    Completeness::Incomplete(match how {
-        BodyEnd::Whole => return Completeness::Whole,
-        BodyEnd::Gap => Reason::RequestGap,
-        BodyEnd::TooLarge => Reason::RequestTooLarge,
-        BodyEnd::Malformed => Reason::RequestMalformed,
-        BodyEnd::Cut => request_cut(ending),
-    })
-}
-
-fn response_completeness(how: BodyEnd, ending: Option<Ending>) -> Completeness {
-    Completeness::Incomplete(match how {
-        BodyEnd::Whole => return Completeness::Whole,
-        BodyEnd::Gap => Reason::ResponseGap,
-        BodyEnd::TooLarge => Reason::ResponseTooLarge,
-        BodyEnd::Malformed => Reason::ResponseMalformed,
-        BodyEnd::Cut => response_cut(ending),
-    })
-}
-
-fn request_cut(ending: Option<Ending>) -> Reason {
-    match ending {
-        None | Some(Ending::Fin | Ending::Reset) => Reason::RequestCutByClose,
-        Some(Ending::CaptureEnded) => Reason::RequestCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
-            Reason::RequestAbandoned
-        }
-    }
-}
-
-fn response_cut(ending: Option<Ending>) -> Reason {
-    match ending {
-        None | Some(Ending::Fin | Ending::Reset) => Reason::ResponseCutByClose,
-        Some(Ending::CaptureEnded) => Reason::ResponseCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
-            Reason::ResponseAbandoned
         }
     }
 }
