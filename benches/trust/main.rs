@@ -4,6 +4,8 @@
 //! behind it, this program is one of its own parts.
 
 #[cfg(target_os = "linux")]
+mod bombs;
+#[cfg(target_os = "linux")]
 mod chart;
 #[cfg(target_os = "linux")]
 mod experiment;

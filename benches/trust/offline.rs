@@ -128,14 +128,14 @@ fn config_limit() -> usize {
 }
 
 /// CPU seconds of this process.
-fn cpu() -> f64 {
+pub(super) fn cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|it| it.parse().ok());
     nanos.map_or(f64::NAN, |nanos: f64| nanos / 1e9)
 }
 
 /// The most memory of this process, in MiB.
-fn peak() -> f64 {
+pub(super) fn peak() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());

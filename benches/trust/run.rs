@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::stage::program;
 use super::surroundings::{in_namespace, said};
-use super::{experiment, offline, serve, soak};
+use super::{bombs, experiment, offline, serve, soak};
 
 pub(super) fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args()
@@ -20,6 +20,8 @@ pub(super) fn main() -> io::Result<()> {
             rounds.parse().map_err(io::Error::other)?,
         ),
         ["flood", number] => offline::flood(number.parse().map_err(io::Error::other)?),
+        ["bombs"] => bombs::all().map(drop),
+        ["bomb", codings, file] => bombs::one(codings, file.as_ref()),
         ["soak"] => in_namespace(&["soaked", "1800"]),
         ["soak", seconds] => in_namespace(&["soaked", seconds]),
         ["soaked", seconds] => soak::run(seconds_of(seconds)?),
@@ -37,6 +39,7 @@ fn all(time: Duration, rounds: usize) -> io::Result<()> {
     let repaired = experiment::repaired(time)?;
     let missed = offline::missed()?;
     let floods = offline::floods()?;
+    let bombs = bombs::all()?;
     let page = format!(
         "# Trust\n\n`make trust` writes this page, and fails when something in it is not as it must be. The [long run](soak.md) is a page of its own. \
          Measured on {}\n\n{beside}## Lost packets\n\n\
@@ -49,8 +52,9 @@ fn all(time: Duration, rounds: usize) -> io::Result<()> {
          ## Floods\n\n\
          Made up, read as fast as they can be, with the bounds that the program has by default; every thousand packets an honest connection in the middle of it \
          has one more exchange. CPU is that of everything, making the packets up included.\n\n{floods}\n\
-         Compression bombs in compared answers are unpacked as far as what is compared may be large, and counted as `content_too_large`: a unit test holds that for \
-         every coding.\n",
+         ## Compression bombs\n\n\
+         Two answers to one request, each a gibibyte of zeros in the codings named, compared with the bounds that the program has by default: both are unpacked as far \
+         as what is compared may be large (8 MiB), and counted as `content_too_large`. Memory is what the process grew by beyond the two answers as they came, at most.\n\n{bombs}",
         machine()
     );
     std::fs::write("docs/trust.md", page)?;
