@@ -87,8 +87,9 @@ pub(super) fn all() -> io::Result<String> {
 /// Compares two answers that hold what is in `file`, and prints what that took.
 pub(super) fn one(codings: &str, file: &Path) -> io::Result<()> {
     let bytes = Bytes::from(std::fs::read(file)?);
-    // Equal bytes are not even unpacked.
-    let answers = [answer(codings, &bytes, "a"), answer(codings, &bytes, "b")];
+    // Equal bytes in equal codings are not even unpacked.
+    let again = format!("{codings}, identity");
+    let answers = [answer(codings, &bytes), answer(&again, &bytes)];
     let request = request();
     let (memory, time) = (peak(), cpu());
     let found = differences(&request, &answers[0], &answers[1], &Rules::default());
@@ -119,9 +120,9 @@ fn request() -> Request {
     }
 }
 
-/// An answer with this content, and something behind it, so that it is like no other.
-fn answer(codings: &str, content: &Bytes, behind: &str) -> Response {
-    let wire = Bytes::from([content.as_ref(), behind.as_bytes()].concat());
+/// An answer with this content.
+fn answer(codings: &str, content: &Bytes) -> Response {
+    let wire = content.clone();
     let length = wire.len() as u64;
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Encoding: {codings}\r\nContent-Length: {length}\r\n\r\n"
