@@ -76,7 +76,7 @@ impl Counter {
 }
 
 // No test makes a real interface drop: of those that Linux makes without hardware, none but tunnels with sequence numbers
-// counts here (GRE), and not every kernel has them. `tests/e2e.rs` puts other files in the place of the system's.
+// counts here (GRE), and not every kernel has them. `tests/completeness.rs` puts other files in the place of the system's.
 #[cfg(test)]
 mod tests {
     use super::*;
