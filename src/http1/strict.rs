@@ -113,8 +113,9 @@ fn fields(
         let value_end = value + header.value.len();
         let mut line_end = value_end;
         if !ends_line(bytes, line_end) {
-            // Blanks behind a value are not part of it.
-            let rest = bytes[line_end..].iter();
+            // Blanks behind a value are not part of it. Behind a line that ends in a bare LF places are wrong, and may be
+            // beyond the end.
+            let rest = bytes.get(line_end..).unwrap_or_default().iter();
             line_end += rest.take_while(|byte| matches!(byte, b' ' | b'\t')).count();
             all_end_right &= ends_line(bytes, line_end);
         }
@@ -181,6 +182,20 @@ mod tests {
         for original in responses {
             for bytes in changed(original) {
                 grammar.check_response(&bytes);
+            }
+        }
+    }
+
+    /// Places are counted from line to line, two bytes for the end of each.
+    #[test]
+    fn many_lines_that_end_in_a_bare_line_feed() {
+        for lines in 0..64 {
+            for line in ["a:\n", "a: \n", "a:b\n", "a:\r\n"] {
+                for begin in ["GET / HTTP/1.1", "HTTP/1.1 200", "HTTP/1.1 200 OK"] {
+                    let head = format!("{begin}\n{}\n", line.repeat(lines));
+                    assert!(request(head.as_bytes()).is_none(), "{head}");
+                    assert!(response(head.as_bytes()).is_none(), "{head}");
+                }
             }
         }
     }
