@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::super::cannot_run;
+use super::super::run::PROGRAM;
 use super::{Namespace, Process, Sidecar, link, start, wait_for};
 
 /// The sample application: cart and provider.
@@ -159,7 +160,8 @@ impl CartStage {
         admin: u16,
         arguments: &[&str],
     ) -> Sidecar {
-        start(self.folder.path(), namespace, name, admin, arguments)
+        let command = [&[PROGRAM], arguments].concat();
+        start(self.folder.path(), namespace, name, admin, &command)
     }
 
     /// Buys at version 1, several clients at a time; every order must be answered 201. With `traced`, each has a trace.
