@@ -98,10 +98,13 @@ fn fields(
     first_end: usize,
     length: usize,
 ) -> Option<FieldSpans> {
-    let mut all_end_right = ends_line(bytes, first_end);
+    if !ends_line(bytes, first_end) {
+        return None;
+    }
     let mut at = first_end + 2;
     let mut marks = NameMarks::default();
-    let spans = headers.iter().map(|header| {
+    let mut spans = Vec::with_capacity(headers.len());
+    for header in headers {
         let name = Span::new(at, at + header.name.len());
         marks = marks.with(header.name.as_bytes());
         // An empty value is where it could begin first.
@@ -113,22 +116,24 @@ fn fields(
         let value_end = value + header.value.len();
         let mut line_end = value_end;
         if !ends_line(bytes, line_end) {
-            // Blanks behind a value are not part of it. Behind a line that ends in a bare LF places are wrong, and may be
-            // beyond the end.
-            let rest = bytes.get(line_end..).unwrap_or_default().iter();
+            // Blanks behind a value are not part of it.
+            let rest = bytes[line_end..].iter();
             line_end += rest.take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-            all_end_right &= ends_line(bytes, line_end);
+            // From here on places would be wrong.
+            if !ends_line(bytes, line_end) {
+                return None;
+            }
         }
         at = line_end + 2;
-        FieldSpan {
+        spans.push(FieldSpan {
             name,
             value: Span::new(value, value_end),
             line_end: narrow(at),
             exact: true,
-        }
-    });
-    let spans = spans.collect();
-    (all_end_right && at + 2 == length).then_some(FieldSpans { spans, marks })
+        });
+    }
+    let spans = spans.into_boxed_slice();
+    (at + 2 == length).then_some(FieldSpans { spans, marks })
 }
 
 #[inline]
