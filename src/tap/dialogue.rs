@@ -1,6 +1,7 @@
 //! What two ordered streams say to each other: bytes of both directions in, requests and their answers out.
 
 mod answers;
+mod incomplete;
 mod requests;
 mod whole;
 
@@ -9,8 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use self::answers::{Answer, response_completeness, response_cut};
-use self::requests::{request_completeness, request_cut};
+use self::answers::Answer;
+use self::incomplete::{OF_ANSWERS, OF_REQUESTS};
 use super::ends::Ends;
 use super::lane::{Chunk, Lane, Probed, Start};
 use super::pairing::Pairing;
@@ -19,7 +20,7 @@ use super::{Ending, Sink};
 use crate::account::{Counter, Reason};
 use crate::exchange::{Completeness, ConnectionId, Endpoints, Event};
 use crate::http1::recognise::{self, Recognised};
-use crate::http1::{Abandoned, Body, Framing, Side, Step};
+use crate::http1::{Body, Framing, Side, Step};
 
 /// The HTTP side of one connection. Directions are numbered as in the connection.
 pub(super) struct Dialogue {
@@ -233,7 +234,8 @@ impl Dialogue {
             self.end(direction, ending, sink);
             self.lanes[direction].clear();
         }
-        self.give_up_messages(request_cut(Some(ending)), response_cut(Some(ending)), sink);
+        let [request, answer] = [OF_REQUESTS, OF_ANSWERS].map(|reasons| reasons.cut(Some(ending)));
+        self.give_up_messages(request, answer, sink);
         for lane in &mut self.lanes {
             lane.finish();
         }
@@ -447,9 +449,9 @@ impl Dialogue {
                 Step::ResponseHead(head) => self.response_head(direction, head, sink),
                 Step::Body(body, how) => {
                     if is_client {
-                        self.finish_request(body, request_completeness(how, ending), sink);
+                        self.finish_request(body, OF_REQUESTS.of_body(how, ending), sink);
                     } else {
-                        self.finish_answer(body, response_completeness(how, ending), sink);
+                        self.finish_answer(body, OF_ANSWERS.of_body(how, ending), sink);
                     }
                     let lane = &mut self.lanes[direction];
                     if let (Some(end), Some(reader)) = (end, lane.reading()) {
@@ -466,21 +468,11 @@ impl Dialogue {
                     }
                 }
                 Step::Abandoned(bytes, why) if is_client => {
-                    let reason = match why {
-                        Abandoned::Gap => Reason::RequestGap,
-                        Abandoned::TooLarge => Reason::RequestTooLarge,
-                        Abandoned::Malformed => Reason::RequestMalformed,
-                        Abandoned::Cut => request_cut(ending),
-                    };
+                    let reason = OF_REQUESTS.of_head(why, ending);
                     self.partial_request(direction, &bytes, reason, sink);
                 }
                 Step::Abandoned(bytes, why) => {
-                    let reason = match why {
-                        Abandoned::Gap => Reason::ResponseGap,
-                        Abandoned::TooLarge => Reason::ResponseTooLarge,
-                        Abandoned::Malformed => Reason::ResponseMalformed,
-                        Abandoned::Cut => response_cut(ending),
-                    };
+                    let reason = OF_ANSWERS.of_head(why, ending);
                     self.partial_response(direction, &bytes, reason, sink);
                 }
                 Step::NotHttp(recognised) => self.not_http(recognised, sink),

@@ -4,10 +4,10 @@ use super::{Dialogue, Found, UNKNOWN_BODY};
 use crate::account::{Counter, Reason};
 use crate::exchange::{Completeness, Doubts, Event, ExchangeId, Response};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Abandoned, Body, BodyEnd, Framing, ResponseHead, Side, whole_lines};
+use crate::http1::{Abandoned, Body, Framing, ResponseHead, Side, whole_lines};
+use crate::tap::Sink;
 use crate::tap::lane::Start;
 use crate::tap::pairing::Method;
-use crate::tap::{Ending, Sink};
 
 /// An answer being read.
 pub(super) enum Answer {
@@ -186,25 +186,5 @@ impl Dialogue {
         let interim = std::mem::take(&mut unsettled.interim);
         self.tidy();
         interim
-    }
-}
-
-pub(super) fn response_completeness(how: BodyEnd, ending: Option<Ending>) -> Completeness {
-    Completeness::Incomplete(match how {
-        BodyEnd::Whole => return Completeness::Whole,
-        BodyEnd::Gap => Reason::ResponseGap,
-        BodyEnd::TooLarge => Reason::ResponseTooLarge,
-        BodyEnd::Malformed => Reason::ResponseMalformed,
-        BodyEnd::Cut => response_cut(ending),
-    })
-}
-
-pub(super) fn response_cut(ending: Option<Ending>) -> Reason {
-    match ending {
-        None | Some(Ending::Fin | Ending::Reset) => Reason::ResponseCutByClose,
-        Some(Ending::CaptureEnded) => Reason::ResponseCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
-            Reason::ResponseAbandoned
-        }
     }
 }

@@ -4,9 +4,9 @@ use super::{Dialogue, Found, UNKNOWN_BODY};
 use crate::account::{Counter, Reason};
 use crate::exchange::{Completeness, ExchangeId, Request};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Body, BodyEnd, RequestHead, whole_lines};
+use crate::http1::{Body, RequestHead, whole_lines};
+use crate::tap::Sink;
 use crate::tap::pairing::Unfinished;
-use crate::tap::{Ending, Sink};
 
 impl Dialogue {
     pub(super) fn request_head(
@@ -141,25 +141,5 @@ impl Dialogue {
         self.unsettled
             .as_ref()
             .is_some_and(|it| it.unproven_since.is_some())
-    }
-}
-
-pub(super) fn request_completeness(how: BodyEnd, ending: Option<Ending>) -> Completeness {
-    Completeness::Incomplete(match how {
-        BodyEnd::Whole => return Completeness::Whole,
-        BodyEnd::Gap => Reason::RequestGap,
-        BodyEnd::TooLarge => Reason::RequestTooLarge,
-        BodyEnd::Malformed => Reason::RequestMalformed,
-        BodyEnd::Cut => request_cut(ending),
-    })
-}
-
-pub(super) fn request_cut(ending: Option<Ending>) -> Reason {
-    match ending {
-        None | Some(Ending::Fin | Ending::Reset) => Reason::RequestCutByClose,
-        Some(Ending::CaptureEnded) => Reason::RequestCutByCaptureEnd,
-        Some(Ending::Replaced | Ending::Idle | Ending::Evicted | Ending::OverLimit) => {
-            Reason::RequestAbandoned
-        }
     }
 }
