@@ -514,10 +514,15 @@ impl Connection {
     }
 
     fn hand_over(&mut self, direction: usize, out: Out, offset: u64, sink: &mut Sink<'_>) {
-        if self.has_waiting() && self.is_server(direction) {
+        let is_early = matches!(&out, Out::Data(_, mark, _) if self.is_early(direction, *mark));
+        if self.is_server(direction) && (self.has_waiting() || is_early) {
             self.wait(out, offset);
-            return;
+        } else {
+            self.hand_over_now(direction, out, offset, sink);
         }
+    }
+
+    fn hand_over_now(&mut self, direction: usize, out: Out, offset: u64, sink: &mut Sink<'_>) {
         match out {
             Out::Data(bytes, mark, boundary) => {
                 let chunk = Chunk {
@@ -526,7 +531,7 @@ impl Connection {
                     mark,
                     boundary,
                 };
-                self.deliver(direction, chunk, sink);
+                self.deliver_now(direction, chunk, sink);
             }
             Out::Gap(length) => self.dialogue.gap(direction, length, sink),
             Out::End => self.dialogue.end(direction, Ending::Fin, sink),

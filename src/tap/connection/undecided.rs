@@ -7,8 +7,7 @@ use bytes::Bytes;
 use super::Connection;
 use super::claim::Claim;
 use super::reset::Suspended;
-use crate::tap::lane::Chunk;
-use crate::tap::{Ending, Sink};
+use crate::tap::Sink;
 use crate::tcp::{Mark, Out};
 
 /// What waits.
@@ -169,18 +168,6 @@ impl Connection {
         };
         undecided.waiting_bytes -= waiting.memory();
         let Waiting { out, offset } = waiting;
-        match out {
-            Out::Data(bytes, mark, boundary) => {
-                let chunk = Chunk {
-                    bytes: &bytes,
-                    offset,
-                    mark,
-                    boundary,
-                };
-                self.deliver_now(direction, chunk, sink);
-            }
-            Out::Gap(length) => self.dialogue.gap(direction, length, sink),
-            Out::End => self.dialogue.end(direction, Ending::Fin, sink),
-        }
+        self.hand_over_now(direction, out, offset, sink);
     }
 }
