@@ -101,6 +101,9 @@ pub mod traffic;
 #[deny(clippy::disallowed_types)]
 pub mod wire;
 
+#[cfg(test)]
+mod random;
+
 // The shell around it.
 pub mod admin;
 pub mod app;

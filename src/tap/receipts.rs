@@ -68,13 +68,7 @@ mod tests {
     /// Against all that was noted.
     #[test]
     fn the_latest_eight_are_known() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut random = crate::random::below();
         for _ in 0..200 {
             let mut receipts = Receipts::default();
             let mut all: Vec<(u64, u64)> = Vec::new();

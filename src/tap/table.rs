@@ -291,13 +291,7 @@ mod tests {
     /// Random insertions and removals, against a map from ends to lives in the order in which they came.
     #[test]
     fn lives_are_found_as_a_map_finds_them() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut random = crate::random::below();
         let ends = |n: u64| {
             [80, 1000 + n as u16].map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
         };

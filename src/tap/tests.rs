@@ -588,13 +588,8 @@ fn a_method_may_be_called_proxy() {
 /// may be, or never, makes no difference to what is found and counted.
 #[test]
 fn the_short_way_says_what_the_careful_way_says() {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = crate::random::below();
+    let mut random = |below: usize| random(below as u64) as usize;
     let messages: [(&[u8], &[u8]); 4] = [
         (b"GET /a HTTP/1.1\r\n\r\n", OK),
         (

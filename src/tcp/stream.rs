@@ -594,13 +594,7 @@ mod tests {
     /// Random pieces of one stream in random order, against a map from offset to byte, half near the 2³² wrap.
     #[test]
     fn random_segments_give_the_bytes_that_were_sent() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut random = crate::random::below();
         for round in 0..2000 {
             let sent: Vec<u8> = (0..200).map(|_| random(256) as u8).collect();
             let near_wrap = round % 2 == 0;

@@ -123,13 +123,7 @@ mod tests {
     /// Random pushes and pops, against the standard library's queue.
     #[test]
     fn it_is_a_queue() {
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut random = crate::random::below();
         let mut queue = Queue::default();
         let mut oracle = VecDeque::new();
         for n in 0..10_000 {
