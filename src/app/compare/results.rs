@@ -171,14 +171,6 @@ fn control(
     control: Option<Outcome>,
     rules: &Rules,
 ) -> Option<Known> {
-    let failed = |failed| {
-        Some(Known {
-            kind: ReferenceKind::Control,
-            differing: Vec::new(),
-            failed,
-            latency: None,
-        })
-    };
     match control? {
         Outcome::Answered(answer) => {
             let response = &answer.response;
@@ -196,7 +188,12 @@ fn control(
         }
         Outcome::Failed(Reason::ResolveFailed | Reason::StoppedUnanswered)
         | Outcome::Skipped(_) => None,
-        Outcome::Failed(_) => failed(true),
+        Outcome::Failed(_) => Some(Known {
+            kind: ReferenceKind::Control,
+            differing: Vec::new(),
+            failed: true,
+            latency: None,
+        }),
     }
 }
 
