@@ -14,12 +14,13 @@ pub mod options;
 pub mod record;
 pub mod replay;
 pub mod values;
+mod variables;
 pub mod verdict;
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::builder::{Resettable, Styles, styling::AnsiColor};
+use clap::builder::{Styles, styling::AnsiColor};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
@@ -134,7 +135,9 @@ impl Config {
         if let Some(flags) = flags_of_gor(&arguments) {
             return Self::of_gor(flags);
         }
-        let mut command = without_empty_variables(Cli::command());
+        let arguments =
+            variables::with_cleaned(Cli::command(), arguments, |name| std::env::var_os(name));
+        let mut command = variables::without_unclean(Cli::command());
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         let cli =
             Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
@@ -167,22 +170,6 @@ impl Config {
             job,
         })
     }
-}
-
-/// The command without the environment variables that are empty: deployments that template every variable leave those of which
-/// nothing is wanted empty.
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let unset = |argument: clap::Arg| {
-        let variable = argument.get_env().and_then(std::env::var_os);
-        if variable.is_some_and(|value| value.is_empty()) {
-            argument.env(Resettable::<clap::builder::OsStr>::Reset)
-        } else {
-            argument
-        }
-    };
-    command
-        .mut_args(unset)
-        .mut_subcommands(without_empty_variables)
 }
 
 /// The arguments behind `gor`, when the program is called by that name or that is the verb.
@@ -220,7 +207,7 @@ impl Config {
                 )));
             }
         };
-        let environment = without_empty_variables(OnlyLogging::command());
+        let environment = variables::without_unclean(OnlyLogging::command());
         let matches = environment.try_get_matches_from(["gor"])?;
         let OnlyLogging {
             mut logging,

@@ -195,6 +195,22 @@ fn a_table_for_people_and_lines_for_programs() {
     assert_eq!(empty_variables.stdout, lines.stdout);
     assert_eq!(code(&empty_variables), 0);
 
+    // As a block of YAML or a file gives them.
+    let blocks = command(&["inspect", text(&file), "--sample-by", "client"])
+        .env("SHADOWTAP_JSON", "true\n")
+        .env("SHADOWTAP_ONLY", "method:GET\npath:/**\n")
+        .env("SHADOWTAP_SAMPLE_BY", "nonsense\n")
+        .env("SHADOWTAP_LOG_LEVEL", "info\n")
+        .env("SHADOWTAP_EXCEPT", "\n")
+        .output()
+        .expect("started");
+    assert_eq!(blocks.stdout, lines.stdout, "{}", stderr(&blocks));
+    let wrong = command(&["inspect", text(&file)])
+        .env("SHADOWTAP_SAMPLE_BY", "nonsense\n")
+        .output()
+        .expect("started");
+    assert_eq!(code(&wrong), 2);
+
     let elsewhere = run(&["inspect", "--json", "--port", "81", text(&file)]);
     assert_eq!(code(&elsewhere), 0);
     assert_eq!(stdout(&elsewhere), "");
