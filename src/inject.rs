@@ -245,7 +245,7 @@ impl Workload<'_> {
                     let workload = self.name.clone();
                     return Err(InjectError::ClassicJob { workload });
                 }
-                if spec.get("hostNetwork").and_then(Node::text) == Some("true") {
+                if spec.get("hostNetwork").is_some_and(Node::is_true) {
                     let workload = self.name.clone();
                     return Err(InjectError::HostNetwork { workload });
                 }
@@ -302,37 +302,31 @@ impl Workload<'_> {
         ports
     }
 
-    /// The port to watch: the only one, or the one that is called http.
+    /// The port to watch: the only one, or the only one that is called http or web. A name that only begins like that may be
+    /// that of metrics.
     fn port(&self, spec: &Node) -> Result<WatchedEnd, InjectError> {
         let ports = Self::ports(spec);
-        let named = |port: &&(&str, Option<&str>, u16)| {
-            port.1
-                .is_some_and(|name| name == "http" || name == "web" || name.starts_with("http-"))
+        let numbers = |is_meant: fn(Option<&str>) -> bool| {
+            let meant = ports.iter().filter(|port| is_meant(port.1));
+            let mut numbers: Vec<u16> = meant.map(|port| port.2).collect();
+            // One port may be opened to the node under several names.
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers
         };
-        let mut numbers: Vec<u16> = ports.iter().map(|port| port.2).collect();
-        if numbers.len() > 1 {
-            let http: Vec<u16> = ports.iter().filter(named).map(|port| port.2).collect();
-            if http.len() == 1 {
-                numbers = http;
-            }
-        }
-        // One port may be opened to the node under several names.
-        numbers.sort_unstable();
-        numbers.dedup();
-        match *numbers {
-            [port] => Ok(WatchedEnd {
+        let all = numbers(|_| true);
+        let http = numbers(|name| matches!(name, Some("http" | "web")));
+        match (&*all, &*http) {
+            (&[port], _) | (_, &[port]) => Ok(WatchedEnd {
                 address: None,
                 port,
             }),
             _ => Err(InjectError::Port {
                 workload: self.name.clone(),
-                detail: if numbers.is_empty() {
+                detail: if all.is_empty() {
                     "its containers name no port".to_owned()
                 } else {
-                    format!(
-                        "its containers name the ports {}",
-                        sidecar::joined(&numbers)
-                    )
+                    format!("its containers name the ports {}", sidecar::joined(&all))
                 },
             }),
         }

@@ -37,7 +37,8 @@ pub struct Flags {
     )]
     to: Vec<Target>,
 
-    /// The port that version 1 listens on, ADDRESS:PORT behind a mesh's proxy. Default: the one that its container names.
+    /// The port that version 1 listens on, ADDRESS:PORT behind a mesh's proxy. Default: the one that the
+    /// containers name, of several the one called http or web.
     #[arg(
         short,
         long,

@@ -266,6 +266,63 @@ fn kinds_of_others_with_the_same_name_are_left_alone() {
 }
 
 #[test]
+fn the_whole_node_is_refused_in_every_spelling() {
+    for word in ["true", "True", "TRUE", "yes", "On", "y", "\"true\""] {
+        let manifest = format!(
+            "kind: Pod\nspec:\n  hostNetwork: {word}\n  containers:\n  - name: a\n    ports: [{{containerPort: 80}}]\n"
+        );
+        let outcome = inject(&manifest, &add(Kind::Native), &[]);
+        assert!(
+            matches!(outcome, Err(InjectError::HostNetwork { .. })),
+            "{word}"
+        );
+        let manifest = manifest.replace(word, "no");
+        assert!(inject(&manifest, &add(Kind::Native), &[]).is_ok());
+    }
+}
+
+#[test]
+fn a_port_that_may_be_another_s_is_not_taken() {
+    for (ports, taken) in [
+        // Metrics are not what users ask for.
+        (
+            "[{containerPort: 8080}, {name: http-metrics, containerPort: 9090}]",
+            None,
+        ),
+        (
+            "[{name: api, containerPort: 8080}, {name: http-admin, containerPort: 9090}]",
+            None,
+        ),
+        (
+            "[{name: http, containerPort: 8080}, {name: http-envoy-prom, containerPort: 15090}]",
+            Some(8080),
+        ),
+        (
+            "[{name: web, containerPort: 8080}, {name: https, containerPort: 8443}]",
+            Some(8080),
+        ),
+        (
+            "[{name: http, containerPort: 8080}, {name: http, containerPort: 8080}, {containerPort: 1}]",
+            Some(8080),
+        ),
+        (
+            "[{name: http, containerPort: 8080}, {name: web, containerPort: 8081}]",
+            None,
+        ),
+    ] {
+        let manifest =
+            format!("kind: Pod\nspec:\n  containers:\n  - name: a\n    ports: {ports}\n");
+        match (inject(&manifest, &add(Kind::Native), &[]), taken) {
+            (Ok(with), Some(port)) => {
+                assert!(with.text.contains(&format!("--port={port}\n")), "{ports}");
+            }
+            (Err(InjectError::Port { .. }), None) => {}
+            (outcome, _) => panic!("{ports}: {outcome:?}"),
+        }
+    }
+}
+
+#[test]
 fn one_port_under_two_names_is_one_port() {
     let manifest = "kind: Pod\nspec:\n  containers:\n  - name: a\n    ports:\n    - {name: x, containerPort: 80, hostPort: 1}\n    - {name: y, containerPort: 80}\n";
     assert!(

@@ -75,6 +75,13 @@ impl Node {
         matches!(&self.value, Value::Scalar(text, true) if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    /// Whether it says yes, in any of the words that Kubernetes takes for that.
+    pub(super) fn is_true(&self) -> bool {
+        let words = ["true", "yes", "on", "y"];
+        self.text()
+            .is_some_and(|text| words.contains(&&*text.to_ascii_lowercase()))
+    }
+
     /// What it is, for a person.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
