@@ -287,9 +287,10 @@ fn what_asks_for_the_verdict_asks_where_the_sidecars_answer() {
     let asks = [read("flagger-canary.yaml"), {
         fs::read_to_string(in_root("docs/verdict.md")).expect("it is there")
     }];
-    let at = format!("my-app-shadowtap:{}/", port["port"]);
+    // With its namespace: who asks is a controller in another one.
+    let at = format!("http://my-app-shadowtap.shop.svc:{}", port["port"]);
     for text in asks {
-        let asked = text.matches("my-app-shadowtap:").count();
+        let asked = text.matches("http://my-app-shadowtap").count();
         assert!(asked >= 2);
         assert_eq!(text.matches(&at).count(), asked, "{at}\n{text}");
     }

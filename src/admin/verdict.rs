@@ -3,8 +3,10 @@
 //! `/verdict` answers 200 whatever the verdict is, also before anything was judged: Argo Rollouts takes anything else for a
 //! failed measurement. Flagger's webhooks know 200 and "not yet", so each decision has a path of its own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,6 +73,7 @@ pub(super) fn routes(source: Source) -> Router {
         .route("/api/events", get(events))
         .with_state(Arc::new(Desk {
             source,
+            instance: format!("{:016x}", RandomState::new().hash_one("instance")),
             latest: Mutex::new(None),
             watchers: Arc::new(Semaphore::new(MOST_WATCHERS)),
         }))
@@ -84,6 +87,8 @@ const EVERY: Duration = Duration::from_secs(1);
 
 struct Desk {
     source: Source,
+    /// Tells this run of the program from all others.
+    instance: String,
     /// What all who look at the dashboard get, computed once for all of them.
     latest: Mutex<Option<(Instant, Bytes)>>,
     watchers: Arc<Semaphore>,
@@ -93,13 +98,15 @@ impl Desk {
     /// The latest findings, and everything that a verdict is made of.
     fn docket(&self) -> Docket {
         let findings = self.source.findings.borrow().clone();
-        let tolerances = self.source.tolerances;
+        let (instance, tolerances) = (self.instance.clone(), self.source.tolerances);
         match findings {
             None => Docket {
+                instance,
                 tolerances,
                 ..Docket::default()
             },
             Some(findings) => Docket {
+                instance,
                 tolerances,
                 completeness: findings.completeness,
                 tally: findings.comparing.map(|it| it.tally()).unwrap_or_default(),
@@ -156,13 +163,56 @@ impl Desk {
 
 /// What `/verdict` says.
 #[derive(Serialize)]
-struct Data {
-    data: Verdict,
+struct Data<'a> {
+    data: &'a Verdict,
+    summary: Summary<'a>,
 }
 
+/// The verdict without the endpoints. Argo keeps what it measures in its AnalysisRun, ten times over, and a cluster stores no object
+/// that is larger than a megabyte and a half: that is less than a few hundred endpoints and fields take.
+#[derive(Serialize)]
+struct Summary<'a> {
+    ok: bool,
+    verdict: Decision,
+    completeness: f64,
+    requests: u64,
+    needs: Option<u64>,
+    reasons: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Summary<'a> {
+    fn of(verdict: &'a Verdict) -> Self {
+        let short = |reason: &'a String| match reason.char_indices().nth(LONGEST_REASON) {
+            Some((end, _)) => Cow::Owned(format!("{}…", &reason[..end])),
+            None => Cow::Borrowed(reason.as_str()),
+        };
+        Self {
+            ok: verdict.ok,
+            verdict: verdict.verdict,
+            completeness: verdict.completeness,
+            requests: verdict.requests,
+            needs: verdict.needs,
+            reasons: verdict
+                .reasons
+                .iter()
+                .take(MOST_REASONS)
+                .map(short)
+                .collect(),
+        }
+    }
+}
+
+/// A summary has so many reasons.
+const MOST_REASONS: usize = 5;
+
+/// Each of so many characters.
+const LONGEST_REASON: usize = 300;
+
 async fn verdict(State(desk): State<Arc<Desk>>) -> Response {
+    let verdict = desk.verdict().await;
     json(&Data {
-        data: desk.verdict().await,
+        data: &verdict,
+        summary: Summary::of(&verdict),
     })
 }
 
@@ -348,6 +398,21 @@ impl http_body::Body for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_fits_into_an_analysis_run() {
+        let verdict = Verdict {
+            reasons: vec!["ü".repeat(1000); 1000],
+            ..Docket::default().verdict()
+        };
+        let summary = serde_json::to_string(&Summary::of(&verdict)).expect("JSON");
+        assert!(summary.len() < 10_000, "{}", summary.len());
+        let whole = serde_json::to_value(&verdict).expect("JSON");
+        let summary = serde_json::to_value(Summary::of(&verdict)).expect("JSON");
+        for field in ["ok", "verdict", "completeness", "requests", "needs"] {
+            assert_eq!(summary[field], whole[field], "{field}");
+        }
+    }
 
     #[test]
     fn parameters_are_decoded() {

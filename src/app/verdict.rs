@@ -91,6 +91,13 @@ struct Place {
     token: Option<String>,
 }
 
+/// What one of them said.
+struct Answer {
+    name: String,
+    place: Option<Place>,
+    docket: anyhow::Result<Docket>,
+}
+
 /// What came of asking all of them.
 struct Asked {
     verdict: Verdict,
@@ -149,31 +156,76 @@ async fn ask_all(job: &Job) -> anyhow::Result<Asked> {
                     };
                     let timeout = job.timeout;
                     asked.spawn(async move {
-                        let answer = place.tally(timeout).await;
-                        (name, Some(place), answer)
+                        let docket = place.tally(timeout).await;
+                        let place = Some(place);
+                        Answer {
+                            name,
+                            place,
+                            docket,
+                        }
                     });
                 }
             }
-            Err(error) => answers.push((url.to_string(), None, Err(error.into()))),
+            Err(error) => answers.push(Answer {
+                name: url.to_string(),
+                place: None,
+                docket: Err(error.into()),
+            }),
         }
     }
     while let Some(answer) = asked.join_next().await {
         answers.push(answer.context("asking a sidecar")?);
     }
-    answers.sort_by(|a, b| a.0.cmp(&b.0));
-    judge(job, answers)
+    answers.sort_by(|a, b| a.name.cmp(&b.name));
+    judge(job, each_once(answers))
+}
+
+/// Without those that are in it under another address: a pod of two families has two, and what listens on `0.0.0.0` answers at
+/// one of them.
+fn each_once(mut answers: Vec<Answer>) -> Vec<Answer> {
+    let answered = |answer: &Answer| answer.docket.is_ok();
+    let spare: Vec<bool> = answers
+        .iter()
+        .map(|answer| {
+            let Some(place) = &answer.place else {
+                return false;
+            };
+            let of_name = || {
+                let places = answers
+                    .iter()
+                    .filter_map(|it| Some((it, it.place.as_ref()?)));
+                places.filter(|(_, it)| it.url == place.url)
+            };
+            let is_v4 = place.address.is_ipv4();
+            let mut family = of_name().filter(|(_, it)| it.address.is_ipv4() == is_v4);
+            let number = family.clone().count();
+            let other =
+                of_name().filter(|(it, other)| other.address.is_ipv4() != is_v4 && answered(it));
+            !family.any(|(it, _)| answered(it)) && other.count() >= number
+        })
+        .collect();
+    let mut spare = spare.into_iter();
+    answers.retain(|_| !spare.next().unwrap_or(false));
+    let mut known = BTreeSet::new();
+    answers.retain(|answer| match &answer.docket {
+        Ok(docket) => docket.instance.is_empty() || known.insert(docket.instance.clone()),
+        Err(_) => true,
+    });
+    answers
 }
 
 /// Judges what was answered; whoever did not answer keeps version 2 from being promoted.
-fn judge(
-    job: &Job,
-    answers: Vec<(String, Option<Place>, anyhow::Result<Docket>)>,
-) -> anyhow::Result<Asked> {
+fn judge(job: &Job, answers: Vec<Answer>) -> anyhow::Result<Asked> {
     let mut all: Option<Docket> = None;
     let mut sidecars = Vec::new();
-    for (name, place, answer) in answers {
-        let requests = answer.as_ref().ok().map(|docket| docket.tally.requests());
-        let added = answer.and_then(|docket| {
+    for Answer {
+        name,
+        place,
+        docket,
+    } in answers
+    {
+        let requests = docket.as_ref().ok().map(|docket| docket.tally.requests());
+        let added = docket.and_then(|docket| {
             match &mut all {
                 None => all = Some(docket),
                 Some(all) => all.merge(&docket)?,
@@ -315,7 +367,7 @@ const LARGEST: usize = 64 << 20;
 mod tests {
     use super::*;
     use crate::cli::{self, Config};
-    use crate::judge::{Judge, LatencyMargin, Trial};
+    use crate::judge::{Judge, LatencyMargin, Tolerances, Trial};
 
     fn docket(requests: usize, v2_failed: bool) -> Docket {
         let mut judge = Judge::new(LatencyMargin::default());
@@ -340,11 +392,87 @@ mod tests {
         let cli::Job::Verdict(job) = parsed.expect("it is right").job else {
             panic!("another verb");
         };
-        let names = (0..).map(|index| format!("pod {index}"));
-        let answers = names
-            .zip(answers)
-            .map(|(name, answer)| (name, None, answer));
-        judge(&job, answers.collect()).map(|asked| asked.verdict)
+        let answers = answers.into_iter().enumerate();
+        let answers = answers.map(|(index, docket)| Answer {
+            name: format!("pod {index}"),
+            place: None,
+            docket,
+        });
+        judge(&job, each_once(answers.collect())).map(|asked| asked.verdict)
+    }
+
+    /// How many are judged of what answers at these addresses of one name: each with its instance, or not at all.
+    fn counted(addresses: &[(&str, Option<&str>)]) -> (usize, usize) {
+        let answers = addresses.iter().map(|(address, instance)| Answer {
+            name: (*address).to_owned(),
+            place: Some(Place {
+                url: "http://pods:9900".parse().expect("a URL"),
+                address: address.parse().expect("an address"),
+                token: None,
+            }),
+            docket: match instance {
+                Some(instance) => Ok(Docket {
+                    instance: (*instance).to_owned(),
+                    ..docket(1, false)
+                }),
+                None => Err(anyhow::anyhow!("connection refused")),
+            },
+        });
+        let left = each_once(answers.collect());
+        let answered = left.iter().filter(|it| it.docket.is_ok()).count();
+        (answered, left.len() - answered)
+    }
+
+    #[test]
+    fn a_pod_with_several_addresses_is_asked_once() {
+        let (a4, b4, c4) = ("10.0.0.1:9", "10.0.0.2:9", "10.0.0.3:9");
+        let (a6, b6) = ("[fd00::1]:9", "[fd00::2]:9");
+        // Both answer: it is the same sidecar.
+        assert_eq!(counted(&[(a4, Some("a")), (a6, Some("a"))]), (1, 0));
+        // Older sidecars do not say who they are.
+        assert_eq!(counted(&[(a4, Some("")), (b4, Some(""))]), (2, 0));
+        // One listens at one of them only, as at localhost.
+        assert_eq!(
+            counted(&[("127.0.0.1:9", Some("a")), ("[::1]:9", None)]),
+            (1, 0)
+        );
+        assert_eq!(counted(&[(a4, None), (a6, Some("a"))]), (1, 0));
+        let pods = [(a4, Some("a")), (b4, Some("b")), (a6, None), (b6, None)];
+        assert_eq!(counted(&pods), (2, 0));
+        // One of them is down: nobody knows whose the other addresses are.
+        let pods = [(a4, Some("a")), (b4, None), (a6, None), (b6, None)];
+        assert_eq!(counted(&pods), (1, 3));
+        let pods = [
+            (a4, Some("a")),
+            (b4, Some("b")),
+            (c4, None),
+            (a6, Some("a")),
+            (b6, Some("b")),
+        ];
+        assert_eq!(counted(&pods), (2, 1));
+        assert_eq!(counted(&[(a4, Some("a")), (b4, None)]), (1, 1));
+        assert_eq!(counted(&[(a4, None), (a6, None)]), (0, 2));
+    }
+
+    #[test]
+    fn of_other_tolerances_the_stricter_ones_count() {
+        let with = |tolerances| Docket {
+            tolerances,
+            ..docket(1000, false)
+        };
+        let strict = Tolerances {
+            max_errors: 0.001,
+            ..Tolerances::default()
+        };
+        let lax = Tolerances {
+            alpha: 0.2,
+            allow_uncovered: true,
+            ..Tolerances::default()
+        };
+        for pods in [[strict, lax], [lax, strict]] {
+            let verdict = judged(pods.map(|it| Ok(with(it))).into()).expect("answered");
+            assert_eq!(verdict.tolerances, strict);
+        }
     }
 
     #[test]

@@ -37,6 +37,21 @@ impl Default for Tolerances {
     }
 }
 
+impl Tolerances {
+    /// Of each the one that allows less.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        Self {
+            alpha: self.alpha.min(other.alpha),
+            max_difference: self.max_difference.min(other.max_difference),
+            max_errors: self.max_errors.min(other.max_errors),
+            max_slow: self.max_slow.min(other.max_slow),
+            min_completeness: self.min_completeness.max(other.min_completeness),
+            allow_uncovered: self.allow_uncovered && other.allow_uncovered,
+        }
+    }
+}
+
 /// Up to where version 2 does not count as slower than version 1: `latency × (1 + stretch) + floor`.
 ///
 /// It is part of what is counted, so tallies with different margins do not add up.
