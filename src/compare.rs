@@ -18,8 +18,10 @@ mod noise;
 mod text;
 pub(crate) mod tree;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoints, Route, RouteError};
@@ -225,7 +227,8 @@ fn bodies<'a>(
         found.add("body", kind, rules, || (one, two));
         return Ok(());
     }
-    match (structured(&one), structured(&two)) {
+    let (one, two) = (without_boundary(v1, one), without_boundary(v2, two));
+    match trees((v1, &one), (v2, &two)) {
         (Some(one), Some(two)) => tree::differences(&one, &two, noise, rules, found),
         (None, None) => match (readable(&one), readable(&two)) {
             (Some(one), Some(two)) => text::lines(one, two, noise, rules, found),
@@ -238,15 +241,58 @@ fn bodies<'a>(
     Ok(())
 }
 
-/// A body that is JSON, whatever its `Content-Type` says; text that happens to be a number or a word is not.
-fn structured(bytes: &[u8]) -> Option<Tree<'_>> {
+/// The trees of two bodies that are JSON. One with a line for each value is a list of these; beside one, another of a single line
+/// is too.
+fn trees<'a>(
+    (v1, one): (&Response, &'a [u8]),
+    (v2, two): (&Response, &'a [u8]),
+) -> (Option<Tree<'a>>, Option<Tree<'a>>) {
+    match (structured(v1, one), structured(v2, two)) {
+        (Some(one), None) => match Tree::parse_lines(two) {
+            Some(two) => (Some(Tree::Array(vec![one])), Some(two)),
+            None => (Some(one), None),
+        },
+        (None, Some(two)) => match Tree::parse_lines(one) {
+            Some(one) => (Some(one), Some(Tree::Array(vec![two]))),
+            None => (None, Some(two)),
+        },
+        (None, None) => match Tree::parse_lines(one).zip(Tree::parse_lines(two)) {
+            Some((one, two)) => (Some(one), Some(two)),
+            None => (None, None),
+        },
+        both => both,
+    }
+}
+
+/// The tree of a JSON text. A text, number or word alone is only taken for one where that is said.
+fn structured<'a>(response: &Response, bytes: &'a [u8]) -> Option<Tree<'a>> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
     // The first byte of a byte order mark.
-    if matches!(first, b'{' | b'[' | 0xef) {
+    if matches!(first, b'{' | b'[' | 0xef) || headers::is_json(response.head.fields()) {
         Tree::parse(bytes)
     } else {
         None
     }
+}
+
+/// The parts of a `multipart/` body without the text between them: each answer draws its own.
+fn without_boundary<'a>(response: &Response, body: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    let Some(boundary) = headers::boundary(response.head.fields()) else {
+        return body;
+    };
+    let finder = memmem::Finder::new(&boundary);
+    let mut rest = &*body;
+    let mut out = Vec::new();
+    while let Some(at) = finder.find(rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(b"--");
+        rest = &rest[at + boundary.len()..];
+    }
+    if rest.len() == body.len() {
+        return body;
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
 }
 
 fn readable(bytes: &[u8]) -> Option<&str> {
@@ -338,10 +384,59 @@ pub(crate) mod tests {
         assert_eq!(bodies(b"{\"a\":1", b"{\"a\":2"), ["body value"]);
         assert_eq!(bodies(b"one\ntwo", b"one\n2"), ["body value"]);
         assert_eq!(bodies(b"17", b"18"), ["body value"]);
+        assert_eq!(bodies(b"17", b"17.0"), ["body value"]);
         assert_eq!(bodies(b"\0\xff", b"\0\xfe"), ["body value"]);
         assert_eq!(bodies(b"\0\xff", b"\0"), ["body length"]);
         assert_eq!(bodies(b"x", b""), ["body missing"]);
         assert_eq!(bodies(b"", b"x"), ["body extra"]);
+    }
+
+    #[test]
+    fn json_of_one_value_and_of_many() {
+        let json = |body: &str| {
+            answer(
+                200,
+                "Content-Type: application/problem+json\r\n",
+                body.as_bytes(),
+            )
+        };
+        assert!(diff(&json("17"), &json(" 17.0")).is_empty());
+        assert!(diff(&json("\"a\\u00e9\""), &json("\"aé\"")).is_empty());
+        assert_eq!(diff(&json("17"), &json("18")), ["body value"]);
+        assert_eq!(diff(&json("null"), &json("{}")), ["body type"]);
+        assert_eq!(diff(&json("not json"), &json("no json")), ["body value"]);
+        assert_eq!(diff(&json("17"), &json("oops")), ["body type"]);
+        let lines = |one: &str, two: &str| bodies(one.as_bytes(), two.as_bytes());
+        let two = "{\"a\":1,\"b\":2}\n{\"a\":3,\"b\":4}\n";
+        assert!(lines(two, "{\"b\":2,\"a\":1}\r\n{\"b\":4,\"a\":3.0}").is_empty());
+        assert_eq!(
+            lines(two, "{\"a\":1,\"b\":2}\n{\"a\":3,\"b\":5}\n"),
+            ["body[].b value"]
+        );
+        assert_eq!(
+            lines(two, "{\"a\":3,\"b\":4}\n{\"a\":1,\"b\":2}\n"),
+            ["body order"]
+        );
+        assert_eq!(lines(two, "{\"a\":1,\"b\":2}\n"), ["body length"]);
+        assert_eq!(lines("[1]", "[1]\n[2]\n[3]"), ["body length"]);
+        assert_eq!(lines(two, "{\"a\":1,\"b\":2}\noops\n"), ["body value"]);
+        assert_eq!(lines("{\"a\":1}", "{\"a\":1}\noops\n"), ["body type"]);
+    }
+
+    #[test]
+    fn boundaries_are_no_difference() {
+        let parts = |boundary: &str, text: &str| {
+            let head = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"; x=1\r\n");
+            let body = format!("--{boundary}\r\nX: 1\r\n\r\n{text}\r\n--{boundary}--\r\n");
+            answer(200, &head, body.as_bytes())
+        };
+        assert!(diff(&parts("abc", "hi"), &parts("0123456789", "hi")).is_empty());
+        assert_eq!(
+            diff(&parts("abc", "hi"), &parts("def", "ho")),
+            ["body value"]
+        );
+        let binary = |boundary| diff(&parts("abc", "\0"), &parts(boundary, "\0\0"));
+        assert_eq!(binary("abcdef"), ["body length"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::found::Found;
-use super::noise::Noise;
+use super::noise::{self, Noise};
 use super::{DifferenceKind, Rules};
 use crate::exchange::Response;
 use crate::http1::{FieldName, Fields};
@@ -84,6 +84,9 @@ pub(super) fn differences(
         let Some(name) = rules.headers.compared(raw) else {
             continue;
         };
+        if name == "set-cookie" {
+            continue;
+        }
         // Equal single values are by far the most common.
         let mut others = twos.all(&name);
         if others.next() == Some(value) && others.next().is_none() && ones.all(&name).count() == 1 {
@@ -93,12 +96,43 @@ pub(super) fn differences(
     }
     for (raw, _) in twos.iter() {
         if let Some(name) = rules.headers.compared(raw)
+            && name != "set-cookie"
             && ones.get(&name).is_none()
         {
             one_name(&name, ones, twos, noise, rules, found);
         }
     }
+    cookies(v1, v2, rules, found);
 }
+
+/// Whether a body is said to be JSON: `application/json`, `application/problem+json`.
+pub(super) fn is_json(fields: Fields<'_>) -> bool {
+    let media_type = fields.get("content-type").unwrap_or_default();
+    let end = media_type.iter().position(|&byte| byte == b';');
+    let media_type = media_type[..end.unwrap_or(media_type.len())].trim_ascii_end();
+    let end = media_type.last_chunk::<4>();
+    end.is_some_and(|end| end.eq_ignore_ascii_case(b"json"))
+}
+
+/// What stands before each part of a `multipart/` body (RFC 2046 §5.1.1).
+pub(super) fn boundary(fields: Fields<'_>) -> Option<Vec<u8>> {
+    let mut parts = fields.get("content-type")?.split(|&byte| byte == b';');
+    let media_type = parts.next()?.trim_ascii_start();
+    let is_multipart = |it: &[u8]| it.eq_ignore_ascii_case(b"multipart/");
+    if !media_type.get(..10).is_some_and(is_multipart) {
+        return None;
+    }
+    let is_boundary = |name: &[u8]| name.eq_ignore_ascii_case(BOUNDARY);
+    let value = parts.map(<[u8]>::trim_ascii).find_map(|part| {
+        let (name, value) = part.split_at_checked(BOUNDARY.len())?;
+        is_boundary(name).then_some(value)
+    })?;
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let value = value.strip_suffix(b"\"").unwrap_or(value);
+    (!value.is_empty()).then(|| [b"--", value].concat())
+}
+
+const BOUNDARY: &[u8] = b"boundary=";
 
 /// The fast way: the same names in the same order, and nothing else in what is compared.
 fn are_alike(ones: Fields<'_>, twos: Fields<'_>, rules: &Rules) -> bool {
@@ -125,9 +159,6 @@ fn one_name(
     rules: &Rules,
     found: &mut Found,
 ) {
-    if name == "set-cookie" {
-        return cookies(ones, twos, rules, found);
-    }
     let field = format!("header.{name}");
     match (value(name, ones), value(name, twos)) {
         (Some(one), None) => {
@@ -153,6 +184,8 @@ fn value(name: &str, fields: Fields<'_>) -> Option<String> {
             .all(name)
             .flat_map(|value| value.split(|&byte| byte == b';'))
             .map(|part| text(part).to_ascii_lowercase().replace('"', ""))
+            // Each answer draws its own.
+            .filter(|part| !part.starts_with("boundary="))
             .collect();
         return Some(parts.join("; "));
     }
@@ -170,17 +203,22 @@ fn value(name: &str, fields: Fields<'_>) -> Option<String> {
 
 /// Cookies by their names. Their values are secrets and new for each session; what is compared is which there are, and
 /// what browsers are told to do with them.
-fn cookies(ones: Fields<'_>, twos: Fields<'_>, rules: &Rules, found: &mut Found) {
-    let (ones, twos) = (attributes(ones), attributes(twos));
+fn cookies(v1: &Response, v2: &Response, rules: &Rules, found: &mut Found) {
+    let is_compared = rules.headers.compared(b"set-cookie").is_some();
+    let sets = |response: &Response| response.head.fields().get("set-cookie").is_some();
+    if !is_compared || !(sets(v1) || sets(v2)) {
+        return;
+    }
+    let (ones, twos) = (attributes(v1), attributes(v2));
     for (name, one) in &ones {
         let field = || format!("header.set-cookie.{name}");
         match twos.get(name) {
             None => found.add(&field(), DifferenceKind::Missing, rules, || {
-                (Some(one.clone()), None)
+                (Some(one.join(", ")), None)
             }),
             Some(two) if one != two => {
                 found.add(&field(), DifferenceKind::Value, rules, || {
-                    (Some(one.clone()), Some(two.clone()))
+                    (Some(one.join(", ")), Some(two.join(", ")))
                 });
             }
             Some(_) => {}
@@ -190,26 +228,57 @@ fn cookies(ones: Fields<'_>, twos: Fields<'_>, rules: &Rules, found: &mut Found)
         if !ones.contains_key(name) {
             let field = format!("header.set-cookie.{name}");
             found.add(&field, DifferenceKind::Extra, rules, || {
-                (None, Some(two.clone()))
+                (None, Some(two.join(", ")))
             });
         }
     }
 }
 
-/// The attributes of each cookie, sorted, without value and `Expires` (RFC 6265 §4.1).
-fn attributes(fields: Fields<'_>) -> BTreeMap<String, String> {
-    let cookie = |value: &[u8]| {
+/// The attributes of the cookies of each name (RFC 6265 §4.1), sorted. Of when they end it says only whether that is past: then
+/// the cookie is taken away.
+fn attributes(response: &Response) -> BTreeMap<String, Vec<String>> {
+    let mut cookies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for value in response.head.fields().all("set-cookie") {
         let value = String::from_utf8_lossy(value).into_owned();
         let mut parts = value.split(';').map(str::trim);
-        let name = parts.next()?.split('=').next()?.trim().to_owned();
-        let mut attributes: Vec<String> = parts
-            .map(str::to_ascii_lowercase)
-            .filter(|part| !part.is_empty() && !part.starts_with("expires"))
-            .collect();
+        let name = parts.next().unwrap_or_default();
+        let name = name.split('=').next().unwrap_or_default().trim().to_owned();
+        let mut attributes = Vec::new();
+        let mut max_age = None;
+        let mut expires = None;
+        for part in parts.filter(|part| !part.is_empty()) {
+            let (attribute, value) = part.split_once('=').unwrap_or((part, ""));
+            let (attribute, value) = (attribute.trim().to_ascii_lowercase(), value.trim());
+            match (&*attribute, value) {
+                ("expires", date) => expires = noise::http_date(&date.replace('-', " ")),
+                ("max-age", age) => {
+                    max_age = age.parse::<i64>().ok();
+                    attributes.push(format!("max-age={age}"));
+                }
+                ("path", path) => attributes.push(format!("path={path}")),
+                (_, "") => attributes.push(attribute),
+                (_, value) => {
+                    attributes.push(format!("{attribute}={}", value.to_ascii_lowercase()));
+                }
+            }
+        }
+        let now = i128::from(response.first_byte.as_nanos());
+        let is_over = match (max_age, expires) {
+            (Some(age), _) => age <= 0,
+            (None, Some(moment)) => moment <= now,
+            (None, None) => false,
+        };
+        if is_over {
+            attributes.retain(|it| !it.starts_with("max-age="));
+            attributes.push("taken away".to_owned());
+        }
         attributes.sort_unstable();
-        Some((name, attributes.join("; ")))
-    };
-    fields.all("set-cookie").filter_map(cookie).collect()
+        cookies.entry(name).or_default().push(attributes.join("; "));
+    }
+    for of_one_name in cookies.values_mut() {
+        of_one_name.sort_unstable();
+    }
+    cookies
 }
 
 /// What clients, browsers and caches act on.
@@ -388,6 +457,87 @@ mod tests {
                 "header.set-cookie.c extra"
             ]
         );
+    }
+
+    #[test]
+    fn what_browsers_do_with_cookies() {
+        // The tests' answers are of the year 1970.
+        for (v1, v2, is_same) in [
+            ("a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT", "a=2", true),
+            (
+                "a=1; Max-Age=60; Expires=Wed, 21 Oct 2099 07:28:00 GMT",
+                "a=2; max-age=60",
+                true,
+            ),
+            (
+                "a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT",
+                "a=; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+                false,
+            ),
+            (
+                "a=; Max-Age=0",
+                "a=x; expires=Thu, 01-Jan-1970 00:00:00 GMT",
+                true,
+            ),
+            ("a=1; Max-Age=60", "a=1; Max-Age=-1", false),
+            ("a=1; Path=/Admin", "a=1; Path=/admin", false),
+            (
+                "a=1; SameSite=Lax; DOMAIN=A.example",
+                "a=1; domain=a.EXAMPLE; samesite=LAX",
+                true,
+            ),
+            (
+                "a=1; Path=/\r\nSet-Cookie: a=1; Path=/x",
+                "a=1; Path=/x",
+                false,
+            ),
+            (
+                "a=1; Path=/\r\nSet-Cookie: a=1; Path=/x",
+                "a=1; Path=/x\r\nSet-Cookie: a=2; Path=/",
+                true,
+            ),
+        ] {
+            let found = diff(
+                &format!("Set-Cookie: {v1}\r\n"),
+                &format!("Set-Cookie: {v2}\r\n"),
+            );
+            let expected: &[&str] = if is_same {
+                &[]
+            } else {
+                &["header.set-cookie.a value"]
+            };
+            assert_eq!(found, expected, "{v1} {v2}");
+        }
+        assert!(diff("", "").is_empty());
+    }
+
+    #[test]
+    fn media_types() {
+        let response = |value: &str| {
+            super::super::tests::answer(200, &format!("Content-Type: {value}\r\n"), b"")
+        };
+        for (value, expected) in [
+            ("application/json", true),
+            ("application/problem+JSON ; charset=utf-8", true),
+            ("application/jsonp", false),
+            ("text/plain; x=json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_json(response(value).head.fields()), expected, "{value}");
+        }
+        for (value, expected) in [
+            ("multipart/mixed; boundary=abc", Some("--abc")),
+            (
+                "Multipart/Form-Data;charset=x; Boundary=\"a b\"",
+                Some("--a b"),
+            ),
+            ("multipart/mixed", None),
+            ("multipart/mixed; boundary=", None),
+            ("text/plain; boundary=abc", None),
+        ] {
+            let found = boundary(response(value).head.fields());
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{value}");
+        }
     }
 
     #[test]

@@ -23,15 +23,26 @@ pub(crate) enum Tree<'a> {
 impl<'a> Tree<'a> {
     /// Parses a whole text; `None` for what is not JSON, and for what is nested deeper or has more values than anybody reads.
     pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut parser = Parser {
-            text: std::str::from_utf8(text).ok()?,
-            at: 0,
-            values: 0,
-        };
+        let mut parser = Parser::new(text)?;
         let tree = parser.value(0)?;
         parser.blanks();
-        (parser.at == parser.text.len()).then_some(tree)
+        parser.is_at_end().then_some(tree)
+    }
+
+    /// The same for a text of several objects or arrays behind each other, mostly with a line for each: an array of them.
+    pub(crate) fn parse_lines(text: &'a [u8]) -> Option<Self> {
+        let mut parser = Parser::new(text)?;
+        let mut values = Vec::new();
+        loop {
+            parser.blanks();
+            if parser.is_at_end() {
+                return (!values.is_empty()).then_some(Self::Array(values));
+            }
+            if !matches!(parser.peek(), Some(b'{' | b'[')) {
+                return None;
+            }
+            values.push(parser.value(1)?);
+        }
     }
 }
 
@@ -42,6 +53,19 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a [u8]) -> Option<Self> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        Some(Self {
+            text: std::str::from_utf8(text).ok()?,
+            at: 0,
+            values: 0,
+        })
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

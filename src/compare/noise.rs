@@ -254,7 +254,7 @@ fn moment(text: &str) -> Option<i128> {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
-fn http_date(text: &str) -> Option<i128> {
+pub(super) fn http_date(text: &str) -> Option<i128> {
     let (_, rest) = text.split_once(", ")?;
     let mut parts = rest.split(' ');
     let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
