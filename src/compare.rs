@@ -118,6 +118,8 @@ impl std::fmt::Display for DifferenceKind {
 pub struct Difference {
     /// `status`, `header.content-type`, `body.items[].price`, `body`.
     pub field: Arc<str>,
+    /// Where `field` has `{}` for the key of a dictionary: the same field with the keys of the first such place.
+    pub named: Option<Box<str>>,
     /// In which way.
     pub kind: DifferenceKind,
     /// What version 1 has at the first such place, cut short; `None` where it has nothing.

@@ -10,6 +10,8 @@ use std::str::FromStr;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldPattern {
     text: String,
+    /// The same with names in quotes that paths write so.
+    quoted: Option<String>,
     /// Lower case, in which header names are compared.
     lower: String,
 }
@@ -46,14 +48,17 @@ impl FromStr for FieldPattern {
         if !is_field && !is_name {
             return Err(FieldPatternError::Beginning(text.to_owned()));
         }
-        let text = if is_name && !is_field {
-            format!("**.{text}")
+        let (text, quoted) = if is_name && !is_field {
+            let quoted = in_quotes(text).map(|name| format!("**{name}"));
+            (format!("**.{text}"), quoted)
         } else {
-            text.to_owned()
+            let quoted = with_quotes(text);
+            (text.to_owned(), (quoted != text).then_some(quoted))
         };
         Ok(Self {
             lower: text.to_ascii_lowercase(),
             text,
+            quoted,
         })
     }
 }
@@ -70,7 +75,8 @@ impl FieldPattern {
     pub fn covers(&self, field: &str) -> bool {
         let is_header = field.starts_with("header.");
         let pattern = if is_header { &self.lower } else { &self.text };
-        matches(pattern.as_bytes(), field.as_bytes())
+        let mut patterns = std::iter::once(pattern).chain(&self.quoted);
+        patterns.any(|pattern| matches(pattern.as_bytes(), field.as_bytes()))
     }
 
     /// Whether it may cover a body or something in one.
@@ -79,6 +85,42 @@ impl FieldPattern {
             .into_iter()
             .any(|begin| self.text.starts_with(begin))
     }
+}
+
+/// A name as paths write it, if that is in quotes. A name with a `*` in it may stand for names of either kind.
+fn in_quotes(name: &str) -> Option<String> {
+    let mut path = Path::new("");
+    path.member(name);
+    path.text.starts_with('[').then_some(path.text)
+}
+
+/// A pattern with each name that paths write in quotes, such as one with a blank in it, written like that.
+fn with_quotes(pattern: &str) -> String {
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some(begin) = rest.chars().next() {
+        let end = if rest.starts_with("[\"") {
+            rest.find("\"]").map(|end| end + 2)
+        } else {
+            let begin = begin.len_utf8();
+            let end = rest[begin..].find(['.', '[', '{']);
+            end.map(|end| begin + end)
+        };
+        let (piece, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        let name = piece.strip_prefix('.').filter(|name| !name.contains('*'));
+        match name.and_then(in_quotes) {
+            Some(name) => {
+                // Any number of names, none of them too.
+                if out.ends_with(".**") {
+                    out.replace_range(out.len() - 3.., "**");
+                }
+                out.push_str(&name);
+            }
+            None => out.push_str(piece),
+        }
+        rest = behind;
+    }
+    out
 }
 
 /// Whether `pattern` matches `field` up to the end of one of its names.
@@ -105,7 +147,7 @@ fn matches(pattern: &[u8], field: &[u8]) -> bool {
 }
 
 /// The path of a field while a tree is walked.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Path {
     text: String,
     /// Where the last name of each enclosing value began.
@@ -221,6 +263,19 @@ mod tests {
             ("body", "body.a"),
             ("status", "status"),
             ("*At", "body.items[].updatedAt"),
+            ("größe", "body.items[][\"größe\"]"),
+            ("größe", "query.größe"),
+            ("e mail", "body[\"e mail\"].home"),
+            ("*mail", "body[\"e mail\"]"),
+            ("body.größe.e mail", "body[\"größe\"][\"e mail\"]"),
+            ("body.items[].größe", "body.items[][\"größe\"]"),
+            (
+                "body[\"user.name\"].größe",
+                "body[\"user.name\"][\"größe\"]",
+            ),
+            ("body.**.größe", "body.a[\"größe\"]"),
+            ("body.**.größe", "body[\"größe\"]"),
+            ("**.größe", "body[\"größe\"]"),
         ] {
             assert!(covers(pattern, field), "{pattern} {field}");
         }
@@ -233,6 +288,8 @@ mod tests {
             ("updatedat", "body.updatedAt"),
             ("body", "bodyguard"),
             ("header.etag", "body.etag"),
+            ("größe", "body[\"größer\"]"),
+            ("body.größe", "body.größer"),
         ] {
             assert!(!covers(pattern, field), "{pattern} {field}");
         }

@@ -17,32 +17,53 @@ impl Found {
         rules: &Rules,
         example: impl FnOnce() -> (Option<String>, Option<String>),
     ) {
+        self.add_at(field, None, kind, rules, example);
+    }
+
+    /// The same for a field that has other names, `named`, than are told of it.
+    pub(super) fn add_at(
+        &mut self,
+        field: &str,
+        named: Option<&str>,
+        kind: DifferenceKind,
+        rules: &Rules,
+        example: impl FnOnce() -> (Option<String>, Option<String>),
+    ) {
         let is_known = |it: &Difference| it.kind == kind && *it.field == *field;
-        if self.differences.iter().any(is_known) || rules.ignores(field) {
+        let is_ignored = || rules.ignores(field) || named.is_some_and(|named| rules.ignores(named));
+        if self.differences.iter().any(is_known) || is_ignored() {
             return;
         }
+        if self.differences.len() >= MOST {
+            return self.add_other(kind);
+        }
         let (v1, v2) = example();
-        self.push(field, kind, v1.map(short), v2.map(short));
+        self.differences.push(Difference {
+            field: field.into(),
+            named: named.map(Into::into),
+            kind,
+            v1: v1.map(short),
+            v2: v2.map(short),
+        });
+    }
+
+    /// What goes beyond the bound is still a difference of this request. An example would not say of what it is one, nor whether
+    /// it may be shown.
+    fn add_other(&mut self, kind: DifferenceKind) {
+        let is_known = |it: &Difference| it.kind == kind && *it.field == *OTHER;
+        if !self.differences.iter().any(is_known) {
+            self.differences.push(Difference {
+                field: OTHER.into(),
+                named: None,
+                kind,
+                v1: None,
+                v2: None,
+            });
+        }
     }
 
     pub(super) fn into_differences(self) -> Vec<Difference> {
         self.differences
-    }
-
-    fn push(&mut self, field: &str, kind: DifferenceKind, v1: Option<String>, v2: Option<String>) {
-        let is_full = self.differences.len() >= MOST;
-        // What goes beyond the bound is still a difference of this request.
-        let field = if is_full { OTHER } else { field };
-        let is_known = |it: &Difference| it.kind == kind && *it.field == *field;
-        if is_full && self.differences.iter().any(is_known) {
-            return;
-        }
-        self.differences.push(Difference {
-            field: field.into(),
-            kind,
-            v1,
-            v2,
-        });
     }
 }
 
@@ -86,9 +107,10 @@ mod tests {
         }
         let all = found.into_differences();
         assert_eq!(all.len(), MOST + 1);
-        assert_eq!(&*all[MOST].field, OTHER);
+        assert_eq!((&*all[MOST].field, &all[MOST].v1), (OTHER, &None));
         assert!(
-            all.iter()
+            all[..MOST]
+                .iter()
                 .all(|it| it.v1.as_ref().unwrap().len() <= LONGEST + 3)
         );
     }

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use ahash::RandomState;
 
 use super::endpoint::{is_drawn, is_numbered};
-use super::field::Path;
+use super::field::{Mark, Path};
 use super::found::Found;
 use super::json::{Decimal, Tree, is_same_number};
 use super::noise::{self, Noise};
@@ -26,6 +26,7 @@ pub(super) fn differences(
 ) {
     let mut walk = Walk {
         path: Path::new("body"),
+        named: None,
         noise,
         rules,
         found,
@@ -36,6 +37,9 @@ pub(super) fn differences(
 
 struct Walk<'a> {
     path: Path,
+    /// The same with the names of members, below a dictionary, whose keys are not in `path`: names are what noise is told by, and
+    /// what somebody wants ignored or hidden.
+    named: Option<Path>,
     noise: &'a Noise<'a>,
     rules: &'a Rules,
     found: &'a mut Found,
@@ -52,12 +56,12 @@ impl Walk<'_> {
             (Tree::Number(one), Tree::Number(two)) if is_same_number(one, two) => {}
             (Tree::Text(one), Tree::Text(two)) if one == two => {}
             (Tree::Number(one), Tree::Number(two)) => {
-                if !self.noise.numbers(self.path.last_name(), one, two) {
+                if !self.noise.numbers(self.named().last_name(), one, two) {
                     self.add(DifferenceKind::Value, Some(v1), Some(v2));
                 }
             }
             (Tree::Text(one), Tree::Text(two)) => {
-                if !self.noise.texts(self.path.last_name(), one, two) {
+                if !self.noise.texts(self.named().last_name(), one, two) {
                     self.add(DifferenceKind::Value, Some(v1), Some(v2));
                 }
             }
@@ -75,8 +79,8 @@ impl Walk<'_> {
         if ones == twos {
             return;
         }
-        let mark = self.path.mark();
-        self.path.elements();
+        let mark = self.mark();
+        self.elements();
         let mut one_forms: Vec<u64> = ones.iter().map(|tree| self.form(tree)).collect();
         let mut two_forms: Vec<u64> = twos.iter().map(|tree| self.form(tree)).collect();
         let mut is_reordered = false;
@@ -86,24 +90,27 @@ impl Walk<'_> {
             is_reordered = one_forms == two_forms;
         }
         if is_reordered {
-            self.path.back_to(mark);
+            self.back_to(mark);
             return self.add(DifferenceKind::Order, Some(v1), Some(v2));
         }
         for (one, two) in ones.iter().zip(twos) {
             self.values(one, two);
         }
-        self.path.back_to(mark);
+        self.back_to(mark);
     }
 
     fn objects(&mut self, ones: &[Member<'_>], twos: &[Member<'_>]) {
-        let is_large = ones.len().max(twos.len()) > LARGEST_RECORD;
+        let is_large = is_dictionary(ones.len().max(twos.len()));
         let mut only_one = Vec::new();
         let mut only_two = Vec::new();
         let (mut ones, mut twos) = (ones.iter().peekable(), twos.iter().peekable());
         loop {
             match (ones.peek(), twos.peek()) {
                 (Some((one_name, one)), Some((two_name, two))) if one_name == two_name => {
-                    self.at_member(one_name, is_large, |walk| walk.values(one, two));
+                    // Most members of a large object are the same, and need no path.
+                    if !is_large || one != two {
+                        self.at_member(one_name, is_large, |walk| walk.values(one, two));
+                    }
                     ones.next();
                     twos.next();
                 }
@@ -143,28 +150,62 @@ impl Walk<'_> {
         }
     }
 
-    fn at_member(&mut self, name: &str, is_large: bool, work: impl FnOnce(&mut Self)) {
-        let mark = self.path.mark();
+    fn at_member<T>(&mut self, name: &str, is_large: bool, work: impl FnOnce(&mut Self) -> T) -> T {
+        let mark = self.mark();
         if is_large || is_key(name) {
+            let mut named = self.named().clone();
+            named.member(name);
+            self.named = Some(named);
             self.path.values();
         } else {
             self.path.member(name);
+            if let Some(named) = &mut self.named {
+                named.member(name);
+            }
         }
-        work(self);
+        let result = work(self);
+        self.back_to(mark);
+        result
+    }
+
+    fn elements(&mut self) {
+        self.path.elements();
+        if let Some(named) = &mut self.named {
+            named.elements();
+        }
+    }
+
+    fn named(&self) -> &Path {
+        self.named.as_ref().unwrap_or(&self.path)
+    }
+
+    fn mark(&self) -> (Mark, Option<Mark>) {
+        (self.path.mark(), self.named.as_ref().map(Path::mark))
+    }
+
+    fn back_to(&mut self, (mark, named): (Mark, Option<Mark>)) {
         self.path.back_to(mark);
+        match (&mut self.named, named) {
+            (Some(path), Some(mark)) => path.back_to(mark),
+            (path, _) => *path = None,
+        }
     }
 
     fn add(&mut self, kind: DifferenceKind, v1: Option<&Tree<'_>>, v2: Option<&Tree<'_>>) {
-        self.found.add(self.path.as_str(), kind, self.rules, || {
-            (v1.map(shown), v2.map(shown))
-        });
+        let named = self.named.as_ref().map(Path::as_str);
+        self.found
+            .add_at(self.path.as_str(), named, kind, self.rules, || {
+                (v1.map(shown), v2.map(shown))
+            });
     }
 
     /// A number that two trees share when they are equal but for noise and for what is ignored; the other way round, only
     /// very nearly.
     fn form(&mut self, tree: &Tree<'_>) -> u64 {
         let mut hasher = self.hashes.build_hasher();
-        if !self.rules.ignore.is_empty() && self.rules.ignores(self.path.as_str()) {
+        if !self.rules.ignore.is_empty()
+            && (self.rules.ignores(self.path.as_str()) || self.rules.ignores(self.named().as_str()))
+        {
             return 0;
         }
         std::mem::discriminant(tree).hash(&mut hasher);
@@ -177,12 +218,12 @@ impl Walk<'_> {
                 None => it.hash(&mut hasher),
             },
             Tree::Array(it) => {
-                let mark = self.path.mark();
-                self.path.elements();
+                let mark = self.mark();
+                self.elements();
                 for element in it {
                     self.form(element).hash(&mut hasher);
                 }
-                self.path.back_to(mark);
+                self.back_to(mark);
             }
             Tree::Object(it) => {
                 for (name, value) in it {
@@ -190,10 +231,14 @@ impl Walk<'_> {
                         Some(class) => class.hash(&mut hasher),
                         None => name.hash(&mut hasher),
                     }
-                    let mark = self.path.mark();
-                    self.path.member(name);
-                    self.form(value).hash(&mut hasher);
-                    self.path.back_to(mark);
+                    let form = if self.rules.ignore.is_empty() {
+                        // Nobody asks where it is.
+                        self.form(value)
+                    } else {
+                        let is_large = is_dictionary(it.len());
+                        self.at_member(name, is_large, |walk| walk.form(value))
+                    };
+                    form.hash(&mut hasher);
                 }
             }
         }
@@ -201,10 +246,17 @@ impl Walk<'_> {
     }
 }
 
+/// Whether an object has so many members that their names are taken for keys.
+pub(crate) const fn is_dictionary(members: usize) -> bool {
+    members > LARGEST_RECORD
+}
+
 /// Whether a member's name is a key of a dictionary rather than the name of a field.
 pub(crate) fn is_key(name: &str) -> bool {
+    // In JSON-LD, and where XML was made JSON, names begin with it.
+    let is_address = |name: &str| name.find('@').is_some_and(|at| at > 0);
     name.len() > LONGEST_NAME
-        || name.contains('@')
+        || is_address(name)
         || noise::is_identifier(name)
         || is_numbered(name, &['-'])
         || is_drawn(name)
@@ -335,6 +387,10 @@ mod tests {
             ["body{} value"]
         );
         assert_eq!(
+            diff(json!({"@type": "a"}), json!({"@type": "b"})),
+            ["body.@type value"]
+        );
+        assert_eq!(
             diff(json!({"price_100": 1}), json!({"price_100": 2})),
             ["body.price_100 value"]
         );
@@ -342,6 +398,47 @@ mod tests {
             diff(json!({"7": 1}), json!({"8": 1})),
             ["body{} missing", "body{} extra"]
         );
+    }
+
+    #[test]
+    fn names_in_a_large_object_are_still_names() {
+        let large = |more: Value| -> Value {
+            let mut members: serde_json::Map<_, _> =
+                (0..100).map(|i| (format!("k{i}x"), json!(1))).collect();
+            members.insert("more".to_owned(), more);
+            members.into()
+        };
+        // Noise by the name of its field.
+        assert!(
+            diff(
+                large(json!({"requestId": "a1"})),
+                large(json!({"requestId": "b2"}))
+            )
+            .is_empty()
+        );
+        let mut rules = Rules::default();
+        let differ = |rules: &Rules| {
+            let price = |cents| large(json!([{"price": cents}, {"price": 1}]));
+            names(&diff_with(rules, &price(2), &price(3)))
+        };
+        assert_eq!(differ(&rules), ["body{}[].price value"]);
+        for ignored in [
+            "more",
+            "price",
+            "body.more",
+            "body{}[].price",
+            "body.more[].price",
+        ] {
+            rules.ignore = vec![ignored.parse().unwrap()];
+            assert!(differ(&rules).is_empty(), "{ignored}");
+        }
+        rules.ignore = vec!["k1x".parse().unwrap()];
+        assert_eq!(differ(&rules), ["body{}[].price value"]);
+        // Which member it is, for whoever has to hide it.
+        let found = diff_with(&Rules::default(), &large(json!("a")), &large(json!("b")));
+        assert_eq!(found[0].named.as_deref(), Some("body.more"));
+        let found = diff_with(&Rules::default(), &json!({"a": 1}), &json!({"a": 2}));
+        assert_eq!(found[0].named, None);
     }
 
     #[test]

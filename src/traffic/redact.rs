@@ -76,9 +76,18 @@ impl Redactor {
     #[must_use]
     pub fn difference(&self, difference: &Difference) -> Difference {
         let mut shown = difference.clone();
-        if self.covers(&shown.field) {
-            for text in [&mut shown.v1, &mut shown.v2].into_iter().flatten() {
+        // A piece of a body that was not taken apart: nobody knows what is in it.
+        let is_piece = *shown.field == *"body" && self.looks_into_bodies();
+        let named = shown.named.as_deref();
+        let is_secret =
+            is_piece || self.covers(&shown.field) || named.is_some_and(|named| self.covers(named));
+        let name = shown.field.strip_prefix("header.").unwrap_or_default();
+        let is_link = LINKS.contains(&name);
+        for text in [&mut shown.v1, &mut shown.v2].into_iter().flatten() {
+            if is_secret {
                 *text = self.token(text.as_bytes());
+            } else if is_link && let Some(link) = self.link(text.as_bytes()) {
+                *text = link;
             }
         }
         shown
@@ -142,18 +151,57 @@ impl Redactor {
     /// The values of query parameters.
     fn target(&self, head: &[u8], target: &[u8], edits: &mut Edits) {
         let from = path_begin(target).unwrap_or(target.len());
-        let Some(query) = target[from..].iter().position(|&byte| byte == b'?') else {
-            return;
-        };
-        for pair in target[from + query + 1..].split(|&byte| byte == b'&') {
-            let Some(equals) = pair.iter().position(|&byte| byte == b'=') else {
-                continue;
-            };
-            let (name, value) = (&pair[..equals], &pair[equals + 1..]);
-            if self.covers(&format!("query.{}", String::from_utf8_lossy(name))) {
-                edits.replace(range_in(head, value), self.token(value));
+        for value in self.parameters(&target[from..]) {
+            edits.replace(range_in(head, value), self.token(value));
+        }
+    }
+
+    /// The values of query parameters in the field of a link.
+    fn link(&self, link: &[u8]) -> Option<String> {
+        let mut edits = Edits::default();
+        for value in self.parameters(link) {
+            edits.replace(range_in(link, value), self.token(value));
+        }
+        let is_changed = !edits.is_empty();
+        is_changed.then(|| String::from_utf8_lossy(&edits.apply(link)).into_owned())
+    }
+
+    /// The values of the parameters in a reference that are not to be seen. Some are behind `#`, where the program in a browser
+    /// finds them.
+    fn parameters<'a>(&self, reference: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let begins = |byte: &u8| matches!(byte, b'?' | b'#');
+        let begin = reference.iter().position(begins);
+        let parameters = begin.map_or(&[][..], |begin| &reference[begin + 1..]);
+        parameters
+            .split(|&byte| matches!(byte, b'&' | b'?' | b'#'))
+            .filter_map(|pair| {
+                let equals = pair.iter().position(|&byte| byte == b'=')?;
+                let (name, value) = (&pair[..equals], &pair[equals + 1..]);
+                self.covers_parameter("query", name).then_some(value)
+            })
+    }
+
+    /// Whether the parameter of a query or the field of a form is covered: as it was sent, or decoded, so that
+    /// `user%5Bemail%5D` is `user.email` as well.
+    fn covers_parameter(&self, place: &str, name: &[u8]) -> bool {
+        if self.covers(&format!("{place}.{}", String::from_utf8_lossy(name))) {
+            return true;
+        }
+        if name.iter().all(u8::is_ascii_alphanumeric) {
+            return false;
+        }
+        let decoded = form_urlencoded::parse(name).next();
+        let decoded = decoded.map(|(name, _)| name).unwrap_or_default();
+        let mut path = Path::new(place);
+        for (index, part) in decoded.split(['[', ']']).enumerate() {
+            // Between brackets: `a[b][]`.
+            match (index, part) {
+                (0, _) => path.member(part),
+                (_, "") => {}
+                _ => path.member(part),
             }
         }
+        self.covers(path.as_str())
     }
 
     /// The values of fields; with another body also what frames it.
@@ -165,6 +213,11 @@ impl Redactor {
                 continue;
             }
             if !self.covers(&format!("header.{name}")) {
+                if LINKS.contains(&&*name)
+                    && let Some(link) = self.link(value)
+                {
+                    edits.replace(range_in(head, value), link);
+                }
                 continue;
             }
             let replacement = match &*name {
@@ -202,10 +255,13 @@ impl Redactor {
         }
     }
 
+    fn looks_into_bodies(&self) -> bool {
+        self.fields.iter().any(FieldPattern::is_of_bodies)
+    }
+
     /// The body, if there is a secret in it.
     fn body(&self, fields: Fields<'_>, body: &Body) -> Option<Body> {
-        let may_cover = |pattern: &FieldPattern| pattern.is_of_bodies();
-        let is_asked_for = self.fields.iter().any(may_cover);
+        let is_asked_for = self.looks_into_bodies();
         let has_trailers = self.covers_trailers(body);
         if body.wire.is_empty() || !(is_asked_for || has_trailers) {
             return None;
@@ -228,6 +284,7 @@ impl Redactor {
             let mut walk = Walk {
                 redactor: self,
                 path: Path::new("body"),
+                named: Path::new("body"),
                 is_changed: false,
             };
             walk.value(&mut tree);
@@ -264,9 +321,7 @@ impl Redactor {
             .split(|&byte| byte == b'&')
             .map(|pair| {
                 let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
-                if name.len() < pair.len()
-                    && self.covers(&format!("body.{}", String::from_utf8_lossy(name)))
-                {
+                if name.len() < pair.len() && self.covers_parameter("body", name) {
                     is_changed = true;
                     self.pair(pair).into_bytes()
                 } else {
@@ -297,12 +352,15 @@ fn body_of(bytes: Vec<u8>) -> Body {
 struct Walk<'a> {
     redactor: &'a Redactor,
     path: Path,
+    /// The same with the keys of dictionaries.
+    named: Path,
     is_changed: bool,
 }
 
 impl Walk<'_> {
     fn value(&mut self, value: &mut Tree<'_>) {
-        if !matches!(value, Tree::Null) && self.redactor.covers(self.path.as_str()) {
+        let is_covered = |path: &Path| self.redactor.covers(path.as_str());
+        if !matches!(value, Tree::Null) && (is_covered(&self.path) || is_covered(&self.named)) {
             self.is_changed = true;
             let mut text = String::new();
             write(value, &mut text);
@@ -316,23 +374,28 @@ impl Walk<'_> {
         }
         match value {
             Tree::Array(elements) => {
-                let mark = self.path.mark();
+                let marks = (self.path.mark(), self.named.mark());
                 self.path.elements();
+                self.named.elements();
                 for element in elements {
                     self.value(element);
                 }
-                self.path.back_to(mark);
+                self.path.back_to(marks.0);
+                self.named.back_to(marks.1);
             }
             Tree::Object(members) => {
+                let is_dictionary = tree::is_dictionary(members.len());
                 for (name, member) in members {
-                    let mark = self.path.mark();
-                    if tree::is_key(name) {
+                    let marks = (self.path.mark(), self.named.mark());
+                    self.named.member(name);
+                    if is_dictionary || tree::is_key(name) {
                         self.path.values();
                     } else {
                         self.path.member(name);
                     }
                     self.value(member);
-                    self.path.back_to(mark);
+                    self.path.back_to(marks.0);
+                    self.named.back_to(marks.1);
                 }
             }
             Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
@@ -407,6 +470,9 @@ pub const ALWAYS: [&str; 5] = [
     "x-api-key",
 ];
 
+/// Header fields that hold a link, with what was a query or is going to be one.
+const LINKS: [&str; 3] = ["content-location", "location", "referer"];
+
 /// What said how long the body was, or how it was coded.
 const FRAMING: [&str; 4] = [
     "content-encoding",
@@ -419,203 +485,4 @@ const FRAMING: [&str; 4] = [
 const MOST_CONTENT: usize = 8 << 20;
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::request;
-    use super::*;
-    use crate::compare::tests::answer;
-    use proptest::prelude::*;
-
-    fn redactor(fields: &[&str]) -> Redactor {
-        let fields = fields.iter().map(|field| field.parse().unwrap()).collect();
-        Redactor::new([7; 32], fields)
-    }
-
-    fn text(bytes: &[u8]) -> String {
-        String::from_utf8_lossy(bytes).into_owned()
-    }
-
-    #[test]
-    fn known_digest() {
-        // echo -n secret | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07
-        assert_eq!(redactor(&[]).token(b"secret"), "redacted-e8f9acc76498");
-    }
-
-    #[test]
-    fn what_is_always_secret() {
-        let head = "GET /a?token=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer hunter2\r\n\
-                    Cookie: s=hunter2; t=hunter2\r\nx-api-key: hunter2\r\nX-Other: seen\r\n\r\n";
-        let shown = redactor(&[]).request(&Arc::new(request(head, "")));
-        let shown = text(shown.head.bytes());
-        assert!(!shown.contains("hunter2"), "{shown}");
-        assert!(
-            shown.starts_with("GET /a?token=1 HTTP/1.1\r\nHost: a\r\nAuthorization: redacted-")
-        );
-        let token = redactor(&[]).token(b"hunter2");
-        assert!(
-            shown.contains(&format!(
-                "Cookie: s={token}; t={token}\r\nx-api-key: {token}\r\nX-Other: seen\r\n\r\n"
-            )),
-            "{shown}"
-        );
-        let response = answer(200, "Set-Cookie: s=hunter2; Path=/; Secure\r\n", b"hi");
-        let shown = redactor(&[]).response(&response);
-        assert_eq!(
-            text(shown.head.bytes()),
-            format!(
-                "HTTP/1.1 200 X\r\nSet-Cookie: s={token}; Path=/; Secure\r\nContent-Length: 2\r\n\r\n"
-            )
-        );
-        assert_eq!(&shown.body.wire[..], b"hi");
-    }
-
-    #[test]
-    fn what_was_asked_for() {
-        let redactor = redactor(&["body.user.email", "token", "header.x-tenant"]);
-        let head = "POST /a?x=1&token=hunter2&y=2 HTTP/1.1\r\nX-Tenant: hunter2\r\nContent-Length: 75\r\nContent-Type: application/json\r\n\r\n";
-        let body =
-            r#"{"user": {"email": "hunter2", "name": "a"}, "list": [{"token": [1, "hunter2"]}]}"#;
-        let shown = redactor.request(&Arc::new(request(head, body)));
-        let token = redactor.token(b"hunter2");
-        let list = redactor.token(br#"[1,"hunter2"]"#);
-        let expected =
-            format!(r#"{{"list":[{{"token":"{list}"}}],"user":{{"email":"{token}","name":"a"}}}}"#);
-        assert_eq!(text(&shown.body.wire), expected);
-        assert_eq!(
-            text(shown.head.bytes()),
-            format!(
-                "POST /a?x=1&token={token}&y=2 HTTP/1.1\r\nX-Tenant: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-                expected.len()
-            )
-        );
-        let head = "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 17\r\n\r\n";
-        let shown = redactor.request(&Arc::new(request(head, "a=1&token=hunter2")));
-        assert_eq!(text(&shown.body.wire), format!("a=1&token={token}"));
-    }
-
-    #[test]
-    fn coded_bodies() {
-        use std::io::Write as _;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(br#"{"token":"hunter2","a":1}"#).unwrap();
-        let response = answer(
-            200,
-            "Content-Encoding: gzip\r\n",
-            &encoder.finish().unwrap(),
-        );
-        let redactor = redactor(&["token"]);
-        let shown = redactor.response(&response);
-        let token = redactor.token(b"hunter2");
-        assert_eq!(
-            text(&shown.body.wire),
-            format!(r#"{{"a":1,"token":"{token}"}}"#)
-        );
-        assert_eq!(shown.head.fields().get("content-encoding"), None);
-        // What cannot be looked into is not shown.
-        let shown = redactor.response(&answer(200, "Content-Encoding: compress\r\n", b"hunter2"));
-        assert_eq!(text(&shown.body.wire), token);
-        // Unless nothing in a body was asked to be hidden.
-        let shown = super::Redactor::new([7; 32], Vec::new()).response(&answer(
-            200,
-            "Content-Encoding: compress\r\n",
-            b"hunter2",
-        ));
-        assert_eq!(text(&shown.body.wire), "hunter2");
-    }
-
-    #[test]
-    fn bodies_that_cannot_be_looked_into() {
-        let redactor = redactor(&["password"]);
-        let token = |body: &str| redactor.token(body.as_bytes());
-        for (media_type, body, is_shown) in [
-            ("application/json", r#"{"a":1,"password":"hunt"#, false),
-            ("application/json", r#"er2","a":1}"#, false),
-            ("text/plain", r#" {"password":"hunter2"}{"a":1}"#, false),
-            ("multipart/form-data; boundary=a", "--a\r\n", false),
-            (
-                "application/soap+xml",
-                "<password>hunter2</password>",
-                false,
-            ),
-            ("text/event-stream", "data: {}\n\n", false),
-            ("text/plain", "nothing has a name here", true),
-            ("image/png", "\u{89}PNG", true),
-            ("application/json", r#"{"a":1}"#, true),
-        ] {
-            let fields = format!("Content-Type: {media_type}\r\n");
-            let shown = redactor.response(&answer(200, &fields, body.as_bytes()));
-            let expected = if is_shown {
-                body.to_owned()
-            } else {
-                token(body)
-            };
-            assert_eq!(text(&shown.body.wire), expected, "{media_type}: {body}");
-        }
-    }
-
-    #[test]
-    fn trailers_are_fields_too() {
-        let mut response = answer(200, "", b"");
-        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        response.head = ResponseHead::parse(Bytes::from(head)).unwrap();
-        let chunked = |trailer: &str| Body {
-            framing: Framing::Chunked,
-            wire: Bytes::from(format!("2\r\nhi\r\n0\r\n{trailer}\r\n")),
-            missing: 0,
-        };
-        response.body = chunked("Digest: a\r\n");
-        let shown = redactor(&[]).response(&response);
-        assert_eq!(shown.body.wire, response.body.wire);
-        for (fields, trailer) in [
-            (&[][..], "x-API-key: hunter2\r\n"),
-            (&["header.digest"], "Digest: hunter2\r\n"),
-            (&["email", "header.digest"], "Digest: hunter2\r\n"),
-        ] {
-            response.body = chunked(trailer);
-            let shown = redactor(fields).response(&response);
-            assert_eq!(text(&shown.body.wire), "hi", "{trailer}");
-            assert_eq!(
-                text(shown.head.bytes()),
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-            );
-        }
-    }
-
-    #[test]
-    fn differences_are_shown_as_tokens() {
-        let difference = |field: &str| Difference {
-            field: field.into(),
-            kind: crate::compare::DifferenceKind::Value,
-            v1: Some("hunter2".to_owned()),
-            v2: Some("hunter3".to_owned()),
-        };
-        let redactor = redactor(&["body.user"]);
-        for field in ["header.x-api-key", "body.user.email", "body.user"] {
-            let shown = redactor.difference(&difference(field));
-            assert_eq!(shown.v1, Some(redactor.token(b"hunter2")), "{field}");
-            assert_eq!(shown.v2, Some(redactor.token(b"hunter3")), "{field}");
-        }
-        let seen = difference("body.price");
-        assert_eq!(redactor.difference(&seen), seen);
-    }
-
-    proptest! {
-        #[test]
-        fn no_secret_survives(secret in "[a-z0-9]{12,20}", other in "[a-z0-9 ]{0,20}") {
-            let redactor = redactor(&["password"]);
-            let head = format!("POST /?password={secret} HTTP/1.1\r\nauthorization: {secret}\r\nCOOKIE: a={secret}\r\nContent-Length: 1\r\n\r\n");
-            let body = serde_json::json!({"a": [{"password": secret, "b": other}]}).to_string();
-            let shown = redactor.request(&Arc::new(request(&head, &body)));
-            prop_assert!(!text(shown.head.bytes()).contains(&secret));
-            prop_assert!(!text(&shown.body.wire).contains(&secret));
-            prop_assert!(serde_json::from_slice::<serde_json::Value>(&shown.body.wire).is_ok());
-            // Equal stays equal.
-            prop_assert_eq!(redactor.token(secret.as_bytes()), redactor.token(secret.as_bytes()));
-        }
-
-        #[test]
-        fn no_message_panics(fields in "([a-zA-Z-]{1,8}: [ -~]{0,20}\r\n){0,5}", body in any::<Vec<u8>>()) {
-            let response = answer(200, &fields, &body);
-            let _ = redactor(&["a", "body.b", "header.c"]).response(&response);
-        }
-    }
-}
+mod tests;

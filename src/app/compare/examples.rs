@@ -278,6 +278,7 @@ mod tests {
                 .iter()
                 .map(|field| Difference {
                     field: (*field).into(),
+                    named: None,
                     kind: DifferenceKind::Value,
                     v1: Some("1".to_owned()),
                     v2: Some("2".to_owned()),

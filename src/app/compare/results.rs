@@ -222,6 +222,7 @@ fn pairs(differences: &[Difference]) -> Vec<(Arc<str>, DifferenceKind)> {
 fn no_answer() -> Difference {
     Difference {
         field: NO_ANSWER.into(),
+        named: None,
         kind: DifferenceKind::Missing,
         v1: None,
         v2: None,
