@@ -126,6 +126,7 @@ impl Admin {
         let mut told = Router::new()
             .route("/metrics", get(metrics))
             .with_state(Arc::clone(&shared));
+        let told_of_verdicts = source.is_some();
         if let Some(source) = source {
             told = told
                 .merge(verdict::routes(source))
@@ -144,7 +145,13 @@ impl Admin {
                 }
             }));
         }
-        let mut routes = told.merge(probes(shared));
+        let place = if told_of_verdicts {
+            WITH_VERDICT
+        } else {
+            PLACES
+        };
+        let nothing = move || async move { (StatusCode::NOT_FOUND, place) };
+        let mut routes = told.merge(probes(shared)).fallback(nothing);
         let address = self.listener.local_addr()?.ip().to_canonical();
         // A page that is served under another name has no token: a browser keeps it for the name that it was given to.
         if address.is_loopback() && !has_token {
@@ -154,6 +161,12 @@ impl Admin {
         serve::serve(self.listener, routes, Bounds::ADMIN, tls, stop).await
     }
 }
+
+/// What is said to whoever asks for something else.
+const PLACES: &str = "there is nothing here; there are /metrics, /healthz and /readyz\n";
+
+const WITH_VERDICT: &str =
+    "there is nothing here; there are /, /verdict, /metrics, /healthz and /readyz\n";
 
 struct Shared {
     registry: Registry,

@@ -149,13 +149,14 @@ fn run_replay(
             .with_context(|| format!("--junit: cannot write {}", path.display()));
         outcome = outcome.and(written);
     }
-    if outcome.is_err() {
-        return exit_code(outcome);
-    }
+    let failed = outcome.is_err();
+    let code = exit_code(outcome);
     match (verdict.verdict, fail_on) {
+        // Also when it was because no request was answered.
         (Decision::Reject, Some(_)) => ExitCode::from(3),
+        _ if failed => code,
         (Decision::Continue, Some(FailOn::Continue)) => ExitCode::from(4),
-        _ => ExitCode::SUCCESS,
+        _ => code,
     }
 }
 

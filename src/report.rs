@@ -456,13 +456,14 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// Text that may have come from the wire, as [`printable`] shows bytes, but with the letters and digits of all scripts.
+/// Text that may have come from the wire, as [`printable`] shows bytes, but with the letters and digits of all scripts, and with
+/// the mark of what was cut short.
 #[must_use]
 pub fn printable_text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut buffer = [0; 4];
     for character in text.chars() {
-        if !character.is_ascii() && character.is_alphanumeric() {
+        if character == '…' || !character.is_ascii() && character.is_alphanumeric() {
             shown.push(character);
         } else {
             shown.push_str(&printable(character.encode_utf8(&mut buffer).as_bytes()));

@@ -144,7 +144,9 @@ fn metrics_health_and_a_clean_stop() {
     let (status, health) = running.get("/healthz");
     assert_eq!((status, health.lines().next()), (200, Some("ok")));
     assert_eq!(running.get("/readyz"), (200, "ready\n".to_owned()));
-    assert_eq!(running.get("/elsewhere").0, 404);
+    let (status, places) = running.get("/elsewhere");
+    assert_eq!(status, 404);
+    assert!(places.contains("/verdict, /metrics"), "{places}");
     let metrics = running.wait_for_metric("shadowtap_replays_answered_total 1");
     for line in [
         format!("shadowtap_replays_total{{target=\"{to}\",outcome=\"answered\"}} 1"),

@@ -157,6 +157,18 @@ fn an_equal_version_is_promoted_once_there_is_enough() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_told_before_anything_is_sent() {
+    let (output, _) = compare(5, server(right), &["--junit", "nowhere/out.xml"]);
+    let shown = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(
+        shown.contains("--junit: cannot write nowhere/out.xml"),
+        "{shown}"
+    );
+    assert!(!shown.contains("The account"), "{shown}");
+}
+
+#[test]
 fn every_round_of_a_part_of_a_recording_is_judged() {
     let part = ["--from", "100ms", "--until", "200ms", "--loop", "3"];
     let (output, _) = compare(600, server(right), &part);

@@ -57,6 +57,12 @@ async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<
     .await?;
     let mut needs = Needs::reading(&job.program.files);
     if let Some(junit) = &job.junit {
+        // What cannot be written is said now, and not when everything has been sent.
+        let created = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(junit);
+        created.with_context(|| format!("--junit: cannot write {}", junit.display()))?;
         needs = needs.writing(junit);
     }
     needs.programs = job.middleware.is_some();
