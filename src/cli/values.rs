@@ -1,6 +1,7 @@
 //! What single flags may hold: each parser turns text into the type that the program works with, or says what it wants.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::tap::WatchedEnd;
@@ -38,6 +39,24 @@ pub fn watched_end(text: &str) -> Result<WatchedEnd, String> {
         return Err("port 0 carries no traffic".to_owned());
     }
     Ok(end)
+}
+
+/// Parses a port alone.
+///
+/// # Errors
+/// What is expected instead.
+pub fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|&port| port != 0);
+    port.ok_or_else(|| format!("'{text}' is not a port from 1 to 65535"))
+}
+
+/// Parses how many of something there may be.
+///
+/// # Errors
+/// What is expected instead.
+pub fn count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok();
+    count.ok_or_else(|| format!("'{text}' is not a whole number from 1"))
 }
 
 /// Parses `PORT` or `ADDRESS:PORT` as an address to listen on; a port alone means every address.

@@ -185,6 +185,7 @@ pub struct TapFlags {
         long,
         value_name = "N",
         default_value_t = NonZeroUsize::new(Limits::default().connections).unwrap_or(NonZeroUsize::MIN),
+        value_parser = values::count,
         env = "SHADOWTAP_MAX_FOLLOWED"
     )]
     max_followed: NonZeroUsize,
@@ -195,6 +196,7 @@ pub struct TapFlags {
         value_name = "PORT",
         value_delimiter = ',',
         default_values_t = DecoderConfig::default().vxlan_ports,
+        value_parser = values::port,
         env = "SHADOWTAP_VXLAN_PORT"
     )]
     vxlan_port: Vec<u16>,
@@ -318,7 +320,7 @@ fn usual_memory() -> Size {
 const MOST_WORKERS: usize = 64;
 
 fn workers(text: &str) -> Result<NonZeroUsize, String> {
-    let wanted: NonZeroUsize = text.parse().map_err(|_| "a number from 1".to_owned())?;
+    let wanted = values::count(text)?;
     if wanted.get() > MOST_WORKERS {
         return Err(format!("at most {MOST_WORKERS}"));
     }

@@ -105,6 +105,7 @@ pub struct ReplayFlags {
         alias = "target-connections",
         value_name = "N",
         default_value = "256",
+        value_parser = values::count,
         env = "SHADOWTAP_MAX_CONNECTIONS"
     )]
     max_connections: NonZeroUsize,
@@ -141,7 +142,7 @@ pub struct ReplayFlags {
 
     /// So many requests may wait or be under way, for each target. Default: 100000 live, as far as --memory-limit goes, and 10000
     /// from a file.
-    #[arg(long, value_name = "N", env = "SHADOWTAP_QUEUE")]
+    #[arg(long, value_name = "N", value_parser = values::count, env = "SHADOWTAP_QUEUE")]
     queue: Option<NonZeroUsize>,
 
     /// How often a request with a safe method is sent again when its connection broke before any answer.
@@ -167,6 +168,7 @@ pub struct ReplayFlags {
         long,
         value_name = "N",
         default_value = "1",
+        value_parser = values::count,
         env = "SHADOWTAP_REPLAY_THREADS"
     )]
     replay_threads: NonZeroUsize,
