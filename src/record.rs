@@ -155,7 +155,11 @@ pub enum RecordError {
         found: String,
     },
     /// A packet's link type differs from the first packet's; a pcap file holds one.
-    #[error("{}: a .pcap file holds packets of one link type, and this capture has several", path.display())]
+    #[error(
+        "{}: a .pcap file holds packets of one link type, and this capture has several; write .jsonl, and make a .pcap of \
+         that if you need one",
+        path.display()
+    )]
     LinkTypes {
         /// The file.
         path: PathBuf,

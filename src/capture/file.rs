@@ -107,13 +107,13 @@ impl FileSource {
         let counted = input::Counted::new(reader, Arc::clone(&consumed));
         let mut input = Input::new(Box::new(counted));
         begin(&mut input, &name)?;
-        if input.buffered().is_empty() {
-            return Err(CaptureError::Empty { name });
-        }
         let gzipped = input.buffered().starts_with(&[0x1f, 0x8b]);
         if gzipped {
             input = input.gunzip();
             begin(&mut input, &name)?;
+        }
+        if input.buffered().is_empty() {
+            return Err(CaptureError::Empty { name });
         }
 
         let format = if let Some(pcap) = pcap::Pcap::recognise(input.buffered()) {
@@ -176,7 +176,7 @@ impl FileSource {
             },
             Fault::Trouble(Trouble::GzipCut) => CaptureError::Truncated {
                 name,
-                inside: "gzip data, in what",
+                inside: "the gzip data of a record",
                 offset,
                 cut,
                 packets,
