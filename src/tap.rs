@@ -26,7 +26,7 @@ use crate::http1::MessageLimits;
 use crate::restraint::Share;
 use crate::tcp::{Spare, StreamLimits};
 use crate::time::Timestamp;
-use crate::wire::{self, Decoder, DecoderConfig, Packet};
+use crate::wire::{self, Decoder, DecoderConfig, LinkType, Packet};
 use connections::Connections;
 
 /// What a [`Tap`] looks at, and how much it may hold.
@@ -228,6 +228,12 @@ impl Tap {
     #[must_use]
     pub fn memory(&self) -> usize {
         self.connections.memory
+    }
+
+    /// The link type of packets that nothing was read of because it is unknown, if there were any.
+    #[must_use]
+    pub fn unknown_link(&self) -> Option<LinkType> {
+        self.decoder.unknown_link()
     }
 
     /// The next thing found.

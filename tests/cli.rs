@@ -95,6 +95,20 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("plain letters")
 }
 
+/// Runs the program with this standard input.
+fn piped(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut pipe = child.stdin.take().expect("piped");
+    pipe.write_all(input).expect("less than a pipe holds");
+    drop(pipe);
+    child.wait_with_output().expect("ended")
+}
+
 #[test]
 fn wrong_usage_is_code_2_and_names_the_flag() {
     assert_fails(&run(&[]), 2, &["Usage"]);
@@ -119,7 +133,15 @@ fn wrong_usage_is_code_2_and_names_the_flag() {
         2,
         &["--out", ".pcap"],
     );
+    let twice = ["replay", "/dev/stdin", "--to", "http://v2", "--loop", "2"];
+    assert_fails(&run(&twice), 2, &["--loop", "/dev/stdin", "once"]);
     assert_fails(&run(&["inspect"]), 2, &["FILE"]);
+    for (flag, value, words) in [
+        ("--max-followed", "0", "'0' is not a whole number from 1"),
+        ("--vxlan-port", "vx", "'vx' is not a port from 1 to 65535"),
+    ] {
+        assert_fails(&run(&["inspect", flag, value, "a.pcap"]), 2, &[flag, words]);
+    }
     assert_fails(
         &run(&["inspect", "x.pcap", "--log-level", "a=b=c"]),
         2,
@@ -160,6 +182,9 @@ fn files_that_cannot_be_read_are_named() {
         &["other.pcap", "not a capture"],
     );
     assert_fails(&run(&["inspect", "-", "-"]), 1, &["'-'"]);
+    let folder = text(directory.path());
+    let files = format!("{folder}/*.pcap");
+    assert_fails(&run(&["inspect", folder]), 1, &["folder", &files]);
 }
 
 #[test]
@@ -316,19 +341,54 @@ fn files_become_other_files_and_none_is_overwritten() {
             assert_eq!(stdout(&again), lines, "{name}");
         }
     }
-    let mut piped = command(&["convert", "-", "--out", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut input = piped.stdin.take().expect("piped");
     let whole = fs::read(&file).expect("written above");
-    input.write_all(&whole).expect("read");
-    drop(input);
-    let output = piped.wait_with_output().expect("ended");
+    let output = piped(&["convert", "-", "--out", "-"], &whole);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(stdout(&output).lines().count(), 3);
+}
+
+/// A shell's `<(…)`, for example: whoever opens it twice finds the second time what the first has left.
+#[test]
+fn a_pipe_with_a_name_is_read_like_a_file() {
+    let directory = directory();
+    let file = capture(directory.path(), 3);
+    let lines = stdout(&run(&["inspect", "--json", text(&file)]));
+    let recording = directory.path().join("a.jsonl");
+    run(&["convert", text(&file), "--out", text(&recording)]);
+    for file in [&file, &recording] {
+        let whole = fs::read(file).expect("written above");
+        let output = piped(&["inspect", "--json", "/dev/stdin"], &whole);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(stdout(&output), lines);
+    }
+    let inspect = |file: &str, content: &[u8]| piped(&["inspect", file], content);
+    assert_fails(
+        &inspect("/dev/stdin", b"hello"),
+        1,
+        &["/dev/stdin", "hello"],
+    );
+    assert_fails(&inspect("-", b"hello"), 1, &["standard input", "hello"]);
+    assert_fails(&inspect("-", b""), 1, &["standard input", "it is empty"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_whole_capture_is_said_once() {
+    let directory = directory();
+    let file = capture(directory.path(), 3);
+    let whole = fs::read(&file).expect("written above");
+    let changed = |at: usize, with: [u8; 4]| {
+        let mut changed = whole.clone();
+        changed[at..at + 4].copy_from_slice(&with);
+        fs::write(&file, changed).expect("written");
+        let output = run(&["inspect", text(&file)]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stderr(&output)
+    };
+    let said = changed(20, 147_u32.to_le_bytes());
+    assert_eq!(said.matches("link type 147 cannot be read").count(), 1);
+    // The first packet was longer on the wire.
+    let said = changed(36, 1514_u32.to_le_bytes());
+    assert_eq!(said.matches("1 of the packets were cut short").count(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
+use tracing::warn;
 
 use crate::account::Account;
 use crate::capture::file::FileSource;
@@ -14,6 +15,7 @@ use crate::exchange::{ConnectionId, Event, ExchangeId};
 use crate::record::{Format, Input as Recording, Reader, RecordError};
 use crate::tap::{Tap, TapConfig};
 use crate::time::Timestamp;
+use crate::wire::LinkType;
 
 /// Everything that some files hold, captures and recordings, in order of time.
 pub struct Input {
@@ -30,6 +32,8 @@ struct Packets {
     tap: Tap,
     next: Option<Event>,
     reading: bool,
+    /// How many packets the snap length cut.
+    cut: u64,
 }
 
 /// Recordings of messages.
@@ -80,6 +84,7 @@ impl Input {
                 tap: Tap::new(tap),
                 next: None,
                 reading: true,
+                cut: 0,
             }),
             messages,
             mixed,
@@ -199,15 +204,35 @@ impl Packets {
                 self.tap.expect(&packet);
             }
             match self.source.next_packet() {
-                Ok(Some(packet)) => self.tap.packet(&packet),
+                Ok(Some(packet)) => {
+                    self.cut += u64::from((packet.data.len() as u64) < u64::from(packet.wire_len));
+                    self.tap.packet(&packet);
+                }
                 ended => {
+                    let ended = ended.map(drop);
                     self.reading = false;
                     self.tap.finish();
+                    self.warn();
                     ended?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Says what is wrong with the captures themselves.
+    fn warn(&self) {
+        if let Some(LinkType(number)) = self.tap.unknown_link() {
+            warn!(
+                "packets of link type {number} cannot be read; https://www.tcpdump.org/linktypes.html says what that is"
+            );
+        }
+        if self.cut > 0 {
+            warn!(
+                "{} of the packets were cut short when they were captured, and what they carried is missing; capture with a larger snap length (tcpdump: -s 0)",
+                self.cut
+            );
+        }
     }
 }
 
@@ -237,21 +262,26 @@ enum Opened {
 }
 
 fn open(file: &Path) -> anyhow::Result<Opened> {
-    let is_stdin = file.as_os_str() == "-";
     match Recording::open(file) {
         Ok(input) if !input.format().holds_packets() => Ok(Opened::Recording(input)),
-        Ok(input) if is_stdin => {
-            let source = FileSource::from_reader(input.into_content()?, "standard input")?;
+        // Opened once more, the capture reader knows how far it is in the file.
+        Ok(input) if input.is_plain_file() => Ok(Opened::Capture(FileSource::open(file)?)),
+        // A pipe can be opened once.
+        Ok(input) => {
+            let name = input.path().display().to_string();
+            let source = FileSource::from_reader(input.into_content()?, name)?;
             Ok(Opened::Capture(source))
         }
-        // Opened once more, the capture reader knows how far it is in the file.
-        Ok(_) => Ok(Opened::Capture(FileSource::open(file)?)),
         // The capture reader knows more about what a file is that is none.
-        Err(RecordError::Unknown { .. }) if !is_stdin && !is_named_as_messages(file) => {
+        Err(RecordError::Unknown { .. }) if file.is_file() && !is_named_as_messages(file) => {
             Ok(Opened::Capture(FileSource::open(file)?))
         }
         Err(RecordError::Open { path, source }) if source.kind() == io::ErrorKind::NotFound => {
             bail!("{}: there is no such file", path.display())
+        }
+        Err(RecordError::Open { path, source }) if source.kind() == io::ErrorKind::IsADirectory => {
+            let path = path.display();
+            bail!("{path}: this is a folder; give the files in it, such as {path}/*.pcap")
         }
         Err(error) => Err(error.into()),
     }

@@ -1,6 +1,6 @@
 //! `shadowtap replay`: files to a target.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
@@ -200,12 +200,15 @@ impl Flags {
             },
         };
         if self.rounds != Rounds(Some(1))
-            && self.input.files.iter().any(|file| file.as_os_str() == "-")
+            && let Some(once) = self.input.files.iter().find(|file| is_pipe(file))
         {
-            return Err(Wrong(
-                "--loop: standard input can be read once only; keep it in a file to play it again"
-                    .to_owned(),
-            ));
+            let name = match once.as_os_str() == "-" {
+                true => "standard input".into(),
+                false => once.to_string_lossy(),
+            };
+            return Err(Wrong(format!(
+                "--loop: {name} can be read once only; keep it in a file to play it again"
+            )));
         }
         let budgets = self.tap.budgets();
         let traffic = self.select.into_traffic(&self.replay)?;
@@ -233,6 +236,11 @@ impl Flags {
             admin,
         })
     }
+}
+
+/// Whether that is not there any more once it was read.
+fn is_pipe(file: &Path) -> bool {
+    file.as_os_str() == "-" || (file.exists() && !file.is_file() && !file.is_dir())
 }
 
 /// Which verdicts are failures.

@@ -114,7 +114,7 @@ impl Input {
     /// When it cannot be opened, or holds none of the known formats.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         if path.as_os_str() == "-" {
-            return Self::from_reader(Box::new(io::stdin()), path);
+            return Self::from_reader(Box::new(io::stdin()), Path::new("standard input"));
         }
         let file = File::open(path).map_err(|source| unreadable(path, source))?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
@@ -199,7 +199,7 @@ impl Input {
     }
 
     /// Whether [`Self::content`] can be had more than once.
-    pub(super) fn is_plain_file(&self) -> bool {
+    pub(crate) fn is_plain_file(&self) -> bool {
         self.open.is_none()
     }
 

@@ -48,6 +48,7 @@ pub struct Decoder {
     fragments: Reassembly,
     /// The payload of the datagram that the last segment came from, when it came in fragments.
     whole: Vec<u8>,
+    unknown_link: Option<LinkType>,
 }
 
 impl Decoder {
@@ -58,7 +59,14 @@ impl Decoder {
             fragments: Reassembly::new(config.fragment_budget),
             config,
             whole: Vec::new(),
+            unknown_link: None,
         }
+    }
+
+    /// The link type of frames that left as [`Reason::UnknownLinkType`], if any did; of several, the latest.
+    #[must_use]
+    pub fn unknown_link(&self) -> Option<LinkType> {
+        self.unknown_link
     }
 
     /// The TCP segment in `packet`, or of the datagram that `packet` completes; `None` was counted in `account`.
@@ -88,6 +96,9 @@ impl Decoder {
             Ok(Found::Fragment(fragment)) => self.reassemble(&fragment, packet.time, account),
             Err(reason) => {
                 account.drop(reason);
+                if reason == Reason::UnknownLinkType {
+                    self.unknown_link = Some(packet.link);
+                }
                 None
             }
         }
