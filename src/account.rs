@@ -101,7 +101,7 @@ named_enum! {
         ConnectionsHttp2 = "connections_http2",
         /// Connections that carry neither HTTP/1, HTTP/2 nor TLS.
         ConnectionsOther = "connections_other",
-        /// Connections that carried no byte.
+        /// Connections that carried no byte, or none that was captured.
         ConnectionsSilent = "connections_silent",
         /// Connections on which at least one HTTP/1 message began.
         ConnectionsHttp1 = "connections_http1",

@@ -19,7 +19,7 @@ pub enum Recognised {
     Other,
 }
 
-/// Bytes after which being unsure means no: longer than any start line that servers take.
+/// Bytes after which being unsure means no, unless they are a method that servers know and a target.
 pub const MAX_UNSURE: usize = 128 << 10;
 
 /// Longest method that is believed; registered ones end at 17 bytes (`UPDATEREDIRECTREF`).
@@ -61,7 +61,11 @@ pub fn request(bytes: &[u8]) -> Recognised {
         return Recognised::Other;
     }
     if line_feed.is_none() {
-        return Recognised::Unsure;
+        // Nothing but a very long target looks like this for so long.
+        return match bytes.len() >= MAX_UNSURE && is_known && words() == 1 {
+            true => Recognised::Http,
+            false => Recognised::Unsure,
+        };
     }
     // Without a version it is HTTP/0.9, if anything: a method and a path, nothing else.
     let target = line.trim_ascii_start();
@@ -209,18 +213,36 @@ fn without_empty_lines(bytes: &[u8]) -> &[u8] {
 /// Whether a method is one of those that servers know; used only where there is nothing better to go by.
 #[must_use]
 pub fn is_known_method(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET"
-            | b"HEAD"
-            | b"POST"
-            | b"PUT"
-            | b"DELETE"
-            | b"CONNECT"
-            | b"OPTIONS"
-            | b"TRACE"
-            | b"PATCH"
-    )
+    KNOWN_METHODS.contains(&method)
+}
+
+const KNOWN_METHODS: [&[u8]; 9] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+];
+
+/// Whether `bytes`, which are not a whole line, begin with a method that servers know.
+#[must_use]
+pub fn begins_request(bytes: &[u8]) -> bool {
+    let bytes = without_empty_lines(bytes);
+    let method = bytes.iter().position(|&byte| byte == b' ');
+    method.is_some_and(|end| is_known_method(&bytes[..end]))
+}
+
+/// Whether `bytes`, which may be the body of the request before them, begin the next one instead. Any word may begin a body:
+/// while the line is not whole, only methods that servers know are waited for.
+#[must_use]
+pub fn request_for_body(bytes: &[u8]) -> Recognised {
+    let recognised = request(bytes);
+    let bytes = without_empty_lines(bytes);
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let may_become_known = || match bytes.iter().position(is_blank) {
+        Some(end) => is_known_method(&bytes[..end]),
+        None => KNOWN_METHODS.iter().any(|known| known.starts_with(bytes)),
+    };
+    match recognised {
+        Recognised::Unsure if !may_become_known() => Recognised::Other,
+        recognised => recognised,
+    }
 }
 
 /// Whether a request line ends in a protocol version, be it with or without the blank before it.

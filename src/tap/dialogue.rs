@@ -177,6 +177,7 @@ impl Dialogue {
         }
         // Whatever waited is followed by a hole: it is read as far as it goes.
         self.drain(direction, sink);
+        self.settle_probe(direction, sink);
         let lane = &mut self.lanes[direction];
         lane.take_probe();
         let was_lost = lane.is_lost();
@@ -204,6 +205,7 @@ impl Dialogue {
     /// Notes that a direction has ended.
     pub(super) fn end(&mut self, direction: usize, ending: Ending, sink: &mut Sink<'_>) {
         self.drain(direction, sink);
+        self.settle_probe(direction, sink);
         let is_client = self.client() == Some(direction);
         let refused = is_client && self.pairing.body_is_refused();
         if !self.opaque
@@ -276,6 +278,19 @@ impl Dialogue {
                 return;
             }
         };
+        self.read_as(direction, side, sink);
+    }
+
+    /// Nothing comes that would tell more of a direction's first bytes: what begins as a request does is one.
+    fn settle_probe(&mut self, direction: usize, sink: &mut Sink<'_>) {
+        let is_server = self.client() == Some(1 - direction);
+        if !is_server && self.lanes[direction].begins_request() {
+            self.read_as(direction, Side::Requests, sink);
+        }
+    }
+
+    /// Reads a direction as the messages of that side, from its first bytes on.
+    fn read_as(&mut self, direction: usize, side: Side, sink: &mut Sink<'_>) {
         if self.client.is_none() {
             let client = match side {
                 Side::Requests => direction,
@@ -313,7 +328,7 @@ impl Dialogue {
         } else if reader.awaits_first_body_byte() && self.pairing.body_is_refused() {
             // The body after all, or the next request? It may take some bytes to tell.
             let lane = &mut self.lanes[direction];
-            let recognised = recognise::request(lane.work().hold(chunk));
+            let recognised = recognise::request_for_body(lane.work().hold(chunk));
             if recognised == Recognised::Unsure {
                 return;
             }

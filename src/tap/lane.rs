@@ -182,24 +182,35 @@ impl Lane {
                 return Probed::Skipped;
             }
         }
-        let is_empty_line = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        if work.probe.is_empty() && is_empty_line(chunk.bytes) {
-            return Probed::Unsure; // RFC 9112 §2.2: ignored before a request line
-        }
+        let waited = work.probe.len();
         work.hold(chunk);
-        if possible != Some(Side::Responses) {
-            match recognise::proxy_header(&work.probe) {
-                ProxyHeader::Unsure => return Probed::Unsure,
-                ProxyHeader::Whole(length) => {
-                    // It is no message: the stream begins behind it.
-                    work.probe.drain(..length);
-                    work.first.offset += length as u64;
-                    if work.probe.is_empty() {
-                        return Probed::Unsure;
-                    }
+        let header = match possible {
+            Some(Side::Responses) => ProxyHeader::Absent,
+            _ => recognise::proxy_header(&work.probe),
+        };
+        match header {
+            ProxyHeader::Unsure => return Probed::Unsure,
+            ProxyHeader::Whole(length) => {
+                // It is no message: the stream begins behind it.
+                work.probe.drain(..length);
+                work.first.offset += length as u64;
+                if work.probe.is_empty() {
+                    return Probed::Unsure;
                 }
-                ProxyHeader::Absent => {}
             }
+            // RFC 9112 §2.2: empty lines before a request line are ignored.
+            ProxyHeader::Absent if is_empty_line(&work.probe) => {
+                work.probe.clear();
+                return Probed::Unsure;
+            }
+            ProxyHeader::Absent if is_empty_line(&work.probe[..waited]) => {
+                work.probe.drain(..waited);
+                work.first = Start {
+                    mark: chunk.mark,
+                    offset: chunk.offset,
+                };
+            }
+            ProxyHeader::Absent => {}
         }
         // While no line has ended, more of the same is looked at only when there is twice as much.
         if work.probe.len() < work.look_again && !chunk.bytes.contains(&b'\n') {
@@ -230,6 +241,12 @@ impl Lane {
                 Probed::Other(Recognised::Other)
             }
         }
+    }
+
+    /// Whether the first bytes, of which it is not clear yet what they are, begin as a request does.
+    pub(super) fn begins_request(&self) -> bool {
+        let work = self.work.as_deref().filter(|_| !self.foreign);
+        work.is_some_and(|work| recognise::begins_request(&work.probe))
     }
 
     /// Notes that a retransmission differed from what it repeats.
@@ -399,6 +416,11 @@ impl OwnedChunk {
             boundary,
         }
     }
+}
+
+/// Whether there is nothing but ends of lines.
+pub(super) fn is_empty_line(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// Whether bytes are recognised as something that is never read.

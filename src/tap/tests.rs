@@ -1,5 +1,7 @@
 //! What a [`Tap`] believes, where a capture file would say less clearly what is meant.
 
+mod beginnings;
+
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -164,17 +166,6 @@ fn what_is_found_behind_a_hole_is_unproven_until_the_client_has_an_answer() {
     let doubtful: Vec<bool> = seen.iter().map(|request| request.doubts.unproven).collect();
     assert_eq!(targets(&seen), [&b"/1"[..], b"/everything", b"/2"]);
     assert_eq!(doubtful, [false, true, false]);
-}
-
-#[test]
-fn empty_lines_before_anything_else_cost_nothing() {
-    let mut connections = connected();
-    for offset in 0..50_000 {
-        connections.segment(&sent(1 + offset, 1001, DATA, b"\n"));
-    }
-    assert!(connections.memory < 10_000);
-    connections.segment(&sent(50_001, 1001, DATA, b"GET /last HTTP/1.1\r\n\r\n"));
-    assert_eq!(targets(&requests(&mut connections)), [b"/last"]);
 }
 
 #[test]
@@ -419,46 +410,54 @@ fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
 }
 
 #[test]
-fn the_line_of_a_proxy_is_no_part_of_the_first_request() {
-    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
-    let versions: [&[u8]; 7] = [
-        &b"PROXY TCP4 192.0.2.1 198.51.100.1 40000 80\r\n"[..],
-        b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 80\r\n",
-        b"PROXY UNKNOWN\r\n",
-        b"PROXY UNKNOWN ffff::ffff ffff::fffe 65535 65535\r\n",
-        // Version 2: a connection over IPv4, one with a vendor's field behind it, and a health check.
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\x9c\x40\0\x50",
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc6\x33\x64\x01\x9c\x40\0\x50\xea\0\x04GET ",
-        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
-    ];
-    for line in versions {
-        let stream = [line, get].concat();
-        for size in [stream.len(), line.len(), line.len() - 1, 7, 1] {
-            if size == 1 && line.starts_with(b"\r\n") {
-                continue; // empty lines, as far as can be seen
-            }
+fn a_body_that_is_sent_although_it_was_refused_is_no_method() {
+    let head: &[u8] = b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+    let next: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
+    let never = Reason::RequestBodyNeverSent;
+    for (body, sent_after_all) in [
+        (&b"0123456789"[..], true),
+        (b"GETTING-ON", true),
+        (b"", false),
+    ] {
+        for size in [body.len().max(1), 3, 1] {
             let mut connections = connected();
-            let mut seq = 1;
-            for piece in stream.chunks(size) {
-                connections.segment(&sent(seq, 1001, DATA, piece));
+            connections.segment(&sent(1, 1001, DATA, head));
+            let mut seq = 1 + head.len() as u32;
+            connections.segment(&answered(1001, seq, DATA, NO));
+            let ack = 1001 + NO.len() as u32;
+            for piece in body.chunks(size).chain(next.chunks(size.max(4))) {
+                connections.segment(&sent(seq, ack, DATA, piece));
                 seq += piece.len() as u32;
             }
-            connections.segment(&answered(1001, seq, DATA, OK));
-            let seen = pairs(&mut connections);
-            assert_eq!(seen, [(b"/1".to_vec(), Some(200))], "pieces of {size}");
+            connections.segment(&answered(ack, seq, DATA, OK));
+            let seen = requests(&mut connections);
+            let context = format!("{} in pieces of {size}", body.escape_ascii());
+            assert_eq!(targets(&seen), [b"/1", b"/2"], "{context}");
+            assert_eq!(seen[0].completeness.is_whole(), sent_after_all, "{context}");
+            assert_eq!(seen[1].head.method(), b"GET", "{context}");
+            assert_eq!(
+                connections.account.dropped(never),
+                u64::from(!sent_after_all)
+            );
         }
     }
 }
 
 #[test]
-fn the_end_of_a_request_line_is_no_request() {
-    // What comes before it was not captured, and nothing says so.
-    for end in [&b"index.html HTTP/1.1\r\n\r\n"[..], b"x HTTP/1.0\r\n\r\n"] {
-        let mut connections = connected();
-        connections.segment(&sent(1, 1001, DATA, end));
-        connections.segment(&answered(1001, 1 + end.len() as u32, DATA, OK));
-        assert_eq!(pairs(&mut connections), []);
+fn a_connection_begins_anew_behind_a_reset_with_the_same_numbers() {
+    let mut connections = connected();
+    let rst = TcpFlags::RST | TcpFlags::ACK;
+    for target in [b"/1", b"/2", b"/3"] {
+        let get = [&b"GET "[..], target, b" HTTP/1.1\r\n\r\n"].concat();
+        connections.segment(&sent(0, 0, TcpFlags::SYN, b""));
+        connections.segment(&answered(1000, 1, TcpFlags::SYN | TcpFlags::ACK, b""));
+        connections.segment(&sent(1, 1001, TcpFlags::ACK, b""));
+        connections.segment(&sent(1, 1001, DATA, &get));
+        let end = 1 + get.len() as u32;
+        connections.segment(&answered(1001, end, DATA, OK));
+        connections.segment(&answered(1001 + OK.len() as u32, end, rst, b""));
     }
+    assert_eq!(targets(&requests(&mut connections)), [b"/1", b"/2", b"/3"]);
 }
 
 const NO: &[u8] = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n";
@@ -568,20 +567,6 @@ fn many_requests_that_wait_cost_no_more_than_a_few() {
     let seen = pairs(&mut connections);
     assert_eq!(seen.len(), COUNT as usize);
     assert!(seen.iter().all(|(_, status)| status.is_none()));
-}
-
-#[test]
-fn a_method_may_be_called_proxy() {
-    for start in [
-        &b"PROXY unknown HTTP/1.1\r\n\r\n"[..],
-        b"PROXY UNKNOWN HTTP/1.1\r\n\r\n",
-        b"PROXY /x HTTP/1.1\r\n\r\n",
-    ] {
-        let mut connections = connected();
-        connections.segment(&sent(1, 1001, DATA, start));
-        connections.segment(&answered(1001, 1 + start.len() as u32, DATA, OK));
-        assert_eq!(pairs(&mut connections).len(), 1);
-    }
 }
 
 /// Conversations in pieces, with segments lost, repeated, swapped and damaged: whether each segment is taken the short way when it

@@ -20,7 +20,8 @@ impl Connection {
     pub(in crate::tap) fn accepts_syn(&self, direction: usize, seq: u32) -> bool {
         let stream = &self.streams[direction];
         match self.sides[direction].isn() {
-            Some(isn) => isn == seq,
+            // Behind a reset it begins another one, even where its sender always begins with the same number.
+            Some(isn) => isn == seq && self.suspended().is_none(),
             // Adopted from its data before the SYN was captured.
             None if stream.is_anchored() => {
                 stream.offset_of(seq.wrapping_add(1)) == Some(Stream::ORIGIN)

@@ -6,7 +6,7 @@ use crate::exchange::{Completeness, Doubts, Event, ExchangeId, Response};
 use crate::http1::framing::{self, Length};
 use crate::http1::{Abandoned, Body, Framing, ResponseHead, Side, whole_lines};
 use crate::tap::Sink;
-use crate::tap::lane::Start;
+use crate::tap::lane::{Start, is_empty_line};
 use crate::tap::pairing::Method;
 
 /// An answer being read.
@@ -166,7 +166,9 @@ impl Dialogue {
                 let step = reader.abandon(Abandoned::Malformed);
                 self.follow(client, step, None, None, sink);
             }
-        } else if let Some(probe) = lane.take_probe() {
+        } else if let Some(probe) = lane.take_probe()
+            && !is_empty_line(probe.as_chunk().bytes)
+        {
             lane.read_as(Side::Requests);
             if let Some(reader) = lane.reader(sink.limits.message) {
                 reader.stop();
