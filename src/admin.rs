@@ -91,9 +91,9 @@ impl Admin {
     ///
     /// # Errors
     /// When it is not free or not of this machine.
-    pub async fn bind(config: &AdminConfig) -> io::Result<Self> {
+    pub fn bind(config: &AdminConfig) -> io::Result<Self> {
         Ok(Self {
-            listener: TcpListener::bind(config.address).await?,
+            listener: TcpListener::from_std(serve::listen(config.address)?)?,
             protection: config.protection.clone(),
         })
     }

@@ -272,7 +272,7 @@ pub(crate) fn http_client_through(proxy: Option<&str>) -> reqwest::Result<reqwes
 }
 
 /// Starts the admin server, if there is to be one. It serves until the runtime ends.
-async fn serve_admin(
+fn serve_admin(
     config: Option<&AdminConfig>,
     registry: Registry,
     readiness: Readiness,
@@ -283,7 +283,6 @@ async fn serve_admin(
         return Ok(());
     };
     let admin = Admin::bind(config)
-        .await
         .with_context(|| format!("--admin: cannot listen on {}", config.address))?;
     tracing::info!(address = %admin.address()?, "serving /metrics, /healthz and /readyz");
     let sandbox = sandbox.clone();

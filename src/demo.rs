@@ -286,7 +286,7 @@ async fn start<const N: usize>(versions: [SampleConfig; N]) -> anyhow::Result<[S
         let mut samples = Vec::new();
         let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
         for (config, address) in versions.into_iter().zip(&mut addresses) {
-            let sample = Sample::bind(config, *address).await?;
+            let sample = Sample::bind(config, *address)?;
             *address = sample.address()?;
             samples.push(sample);
         }

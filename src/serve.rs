@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -62,6 +63,36 @@ impl Bounds {
         patience: Duration::from_secs(60),
     };
 }
+
+/// Takes an address to listen on. `0.0.0.0` is every address of this machine, those of IPv6 too where the kernel has it: a pod may
+/// have no other.
+///
+/// # Errors
+/// When it is not free or not of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => match of_both_families(address.port()) {
+            Ok(listener) => listener,
+            // No IPv6 here, or somebody has the port.
+            Err(_) => std::net::TcpListener::bind(address)?,
+        },
+        _ => std::net::TcpListener::bind(address)?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn of_both_families(port: u16) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// So many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// How a server is reached, beside its address.
 #[derive(Clone, Default, Debug)]
@@ -212,7 +243,7 @@ where
             },
             Some(_) = served.join_next() => continue,
         };
-        let Some(seat) = seats.take(peer.ip()) else {
+        let Some(seat) = seats.take(peer.ip().to_canonical()) else {
             tracing::debug!(%peer, "too many connections: this one is closed");
             continue;
         };
@@ -358,6 +389,29 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
+
+    #[test]
+    fn every_address_is_of_either_family() {
+        let connects = |address: IpAddr, listener: &std::net::TcpListener| {
+            let port = listener.local_addr().expect("bound").port();
+            std::net::TcpStream::connect((address, port)).is_ok()
+        };
+        let (v4, v6) = (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        );
+        let every = listen("0.0.0.0:0".parse().expect("an address")).expect("a free port");
+        assert!(connects(v4, &every));
+        // Where there is IPv6.
+        if std::net::TcpListener::bind((v6, 0)).is_ok() {
+            assert!(connects(v6, &every));
+        }
+        let one = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        assert!(connects(v4, &one) && !connects(v6, &one));
+        // Somebody has it.
+        let taken = every.local_addr().expect("bound").port();
+        assert!(listen((Ipv4Addr::UNSPECIFIED, taken).into()).is_err());
+    }
 
     #[test]
     fn nobody_takes_every_seat() {

@@ -335,8 +335,7 @@ async fn mirror(
         readiness,
         Some(source),
         &sandbox,
-    )
-    .await?;
+    )?;
     let mut mirror = Mirror::start(&job, &metrics, latches).await?;
     metrics.capturing(true);
     let mut progress = Progress::live(screen);

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::mock::{Mock, wiremock};
 use crate::progress::{Progress, Screen};
 use crate::sandbox::{Needs, Sandbox};
+use crate::serve;
 use crate::tap::TapConfig;
 
 /// Runs `shadowtap mock` until a signal.
@@ -39,9 +40,9 @@ async fn mock(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<F
     let mut readiness = Readiness::default();
     let loading = readiness.latch("the recordings are not read");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin.as_ref(), registry, readiness, None, sandbox).await?;
-    let listener = TcpListener::bind(job.listen)
-        .await
+    super::serve_admin(job.admin.as_ref(), registry, readiness, None, sandbox)?;
+    let listener = serve::listen(job.listen)
+        .and_then(TcpListener::from_std)
         .with_context(|| format!("--listen: cannot listen on {}", job.listen))?;
     sandbox.enter(&Needs::reading(&[&job.from[..], &job.stubs].concat()));
     let mut mock = Mock::new(job.config.clone());

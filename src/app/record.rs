@@ -39,7 +39,7 @@ async fn record(job: &Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result
     let mut readiness = Readiness::default();
     let capture_latch = readiness.latch("the capture is not open");
     let (mut metrics, registry) = Metrics::new(&[]);
-    super::serve_admin(job.admin.as_ref(), registry, readiness, None, sandbox).await?;
+    super::serve_admin(job.admin.as_ref(), registry, readiness, None, sandbox)?;
     let live = Live::open(&job.live)?;
     let options = Options {
         force: job.force,

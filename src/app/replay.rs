@@ -53,8 +53,7 @@ async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<
         readiness,
         Some(source),
         sandbox,
-    )
-    .await?;
+    )?;
     let mut needs = Needs::reading(&job.program.files);
     if let Some(junit) = &job.junit {
         // What cannot be written is said now, and not when everything has been sent.

@@ -11,6 +11,7 @@ use shadowtap::app::signals::StopSignals;
 use shadowtap::cli::values;
 use shadowtap::demo::cart::{Cart, CartConfig, Provider};
 use shadowtap::demo::sample::{Sample, SampleConfig};
+use shadowtap::serve;
 use tokio::net::TcpListener;
 
 /// A small shop with a JSON interface, as something to mirror. Its front page says `Host: <hostname>, Version: <version>`.
@@ -97,13 +98,12 @@ fn run(args: Args) -> anyhow::Result<()> {
                 log: true,
             };
             let sample = Sample::bind(config, args.listen)
-                .await
                 .with_context(|| format!("--listen {}", args.listen))?;
-            let probes = TcpListener::bind(args.probes)
-                .await
+            let probes = serve::listen(args.probes)
+                .and_then(TcpListener::from_std)
                 .with_context(|| format!("--probes {}", args.probes))?;
-            let metrics = TcpListener::bind(args.metrics)
-                .await
+            let metrics = serve::listen(args.metrics)
+                .and_then(TcpListener::from_std)
                 .with_context(|| format!("--metrics {}", args.metrics))?;
             let _ = writeln!(
                 std::io::stdout(),

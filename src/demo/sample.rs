@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::metrics::{OPENMETRICS, openmetrics};
+use crate::serve;
 
 /// How a version of the sample application behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,9 +50,9 @@ impl Sample {
     ///
     /// # Errors
     /// When it is not free.
-    pub async fn bind(config: SampleConfig, address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(config: SampleConfig, address: SocketAddr) -> io::Result<Self> {
         Ok(Self {
-            listener: TcpListener::bind(address).await?,
+            listener: TcpListener::from_std(serve::listen(address)?)?,
             app: Arc::new(App::new(config)),
         })
     }

@@ -120,9 +120,8 @@ fn in_gors_words(error: LiveError) -> anyhow::Error {
 }
 
 fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
+    let listener = crate::serve::listen(address)
         .with_context(|| format!("{flag}: cannot listen on {address}"))?;
-    listener.set_nonblocking(true)?;
     tracing::info!(address = %listener.local_addr()?, "{flag} listens");
     Ok(listener)
 }
