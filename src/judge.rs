@@ -73,11 +73,18 @@ impl Judge {
     /// Takes in one request.
     pub fn add(&mut self, trial: &Trial<'_>) {
         let margin = self.tally.margin;
-        let (name, endpoint) = self.tally.endpoint_mut(trial.endpoint);
+        let name = self.tally.counted_as(trial.endpoint);
+        let endpoint = match self.tally.endpoints.get_mut(name) {
+            Some(known) => known,
+            None => self.tally.endpoints.entry(Arc::from(name)).or_default(),
+        };
         endpoint.count(trial);
         if let Some(latency) = trial.latency {
             let control = trial.reference.as_ref().and_then(|it| it.latency);
-            let timing = self.timings.entry(name).or_default();
+            let timing = match self.timings.get_mut(name) {
+                Some(known) => known,
+                None => self.timings.entry(Arc::from(name)).or_default(),
+            };
             let thresholds = &mut timing.thresholds;
             let nets = endpoint
                 .latency

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ahash::AHashSet;
+use memchr::memchr2;
 
 use super::noise;
 use crate::exchange::Request;
@@ -41,10 +42,7 @@ impl Endpoints {
     pub fn name(&mut self, request: &Request) -> Arc<str> {
         let target = request.head.target();
         let path = path_begin(target).map_or(target, |at| &target[at..]);
-        let path = path
-            .split(|byte| matches!(byte, b'?' | b'#'))
-            .next()
-            .unwrap_or_default();
+        let path = memchr2(b'?', b'#', path).map_or(path, |end| &path[..end]);
         self.name.clear();
         push_printable(&mut self.name, request.head.method());
         self.name.push(' ');
@@ -82,7 +80,7 @@ fn push_template(out: &mut String, path: &[u8]) {
         }
         // Most segments are a short word or a number.
         if is_word(segment) {
-            out.extend(segment.iter().map(|&byte| char::from(byte)));
+            out.push_str(std::str::from_utf8(segment).unwrap_or_default());
             continue;
         }
         if segment.iter().all(u8::is_ascii_digit) {

@@ -8,39 +8,59 @@ use serde::{Deserialize, Serialize};
 /// Counts of numbers in buckets that are at most 1/16 wide of their value. As JSON: an object of counts by bucket.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<u16, u64>", into = "BTreeMap<u16, u64>")]
-pub struct Buckets(
-    /// Buckets in order, with their counts.
-    Vec<(u16, u64)>,
-);
+pub struct Buckets {
+    /// The bucket of the first count.
+    first: u16,
+    /// The counts of this bucket and the next ones. Invariant: neither the first nor the last of them is 0.
+    counts: Vec<u64>,
+}
 
 impl From<BTreeMap<u16, u64>> for Buckets {
     fn from(counts: BTreeMap<u16, u64>) -> Self {
-        Self(counts.into_iter().collect())
+        let mut buckets = Self::default();
+        // There are no buckets behind that of the largest number, whatever a file says.
+        for (known, count) in counts {
+            buckets.add_to(known.min(bucket(u64::MAX)), count);
+        }
+        buckets
     }
 }
 
 impl From<Buckets> for BTreeMap<u16, u64> {
-    fn from(Buckets(counts): Buckets) -> Self {
-        counts.into_iter().collect()
+    fn from(buckets: Buckets) -> Self {
+        buckets.known().collect()
     }
 }
 
 impl Buckets {
     /// Counts `value`.
     pub fn add(&mut self, value: u64) {
-        let count = self.count_mut(bucket(value));
-        *count = count.saturating_add(1);
+        self.add_to(bucket(value), 1);
     }
 
-    fn count_mut(&mut self, bucket: u16) -> &mut u64 {
-        let at = match self.0.binary_search_by_key(&bucket, |&(known, _)| known) {
-            Ok(at) => at,
-            Err(at) => {
-                self.0.insert(at, (bucket, 0));
-                at
-            }
-        };
-        &mut self.0[at].1
+    fn add_to(&mut self, bucket: u16, more: u64) {
+        if more == 0 {
+            return;
+        }
+        if self.counts.is_empty() {
+            self.first = bucket;
+        }
+        if bucket < self.first {
+            let room = usize::from(self.first - bucket);
+            self.counts.splice(0..0, std::iter::repeat_n(0, room));
+            self.first = bucket;
+        }
+        let at = usize::from(bucket - self.first);
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        self.counts[at] = self.counts[at].saturating_add(more);
+    }
+
+    /// The buckets in which something was counted, in order, with their counts.
+    fn known(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = (self.first..).zip(self.counts.iter().copied());
+        counts.filter(|&(_, count)| count > 0)
     }
 
     /// Counts a duration, in microseconds.
@@ -50,16 +70,15 @@ impl Buckets {
 
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Self) {
-        for &(bucket, count) in &other.0 {
-            let mine = self.count_mut(bucket);
-            *mine = mine.saturating_add(count);
+        for (bucket, count) in other.known() {
+            self.add_to(bucket, count);
         }
     }
 
     /// How many numbers were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().fold(0, |sum, &(_, n)| sum.saturating_add(n))
+        self.counts.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// The upper end of the bucket that holds the quantile `q`; `None` when nothing was counted.
@@ -74,7 +93,7 @@ impl Buckets {
         )]
         let rank = ((count as f64 * q).ceil() as u64).clamp(1, count.max(1));
         let mut below = 0u64;
-        for &(bucket, n) in &self.0 {
+        for (bucket, n) in self.known() {
             below = below.saturating_add(n);
             if below >= rank {
                 return Some(last(bucket));
@@ -85,7 +104,7 @@ impl Buckets {
 
     /// Each bucket's largest number and count, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.0.iter().map(|&(bucket, count)| (last(bucket), count))
+        self.known().map(|(bucket, count)| (last(bucket), count))
     }
 }
 
@@ -158,5 +177,26 @@ mod tests {
         ] {
             assert_eq!(buckets.quantile(q), Some(last(bucket(exact))), "{q}");
         }
+    }
+
+    #[test]
+    fn as_text_and_back_and_in_any_order_they_are_the_same() {
+        let values = [700, 3, 1 << 40, 0, 3, u64::MAX, 699];
+        let (mut buckets, mut backwards) = (Buckets::default(), Buckets::default());
+        for value in values {
+            buckets.add(value);
+        }
+        for &value in values.iter().rev() {
+            let mut one = Buckets::default();
+            one.add(value);
+            backwards.merge(&one);
+        }
+        assert_eq!(buckets, backwards);
+        assert_eq!(buckets.count(), values.len() as u64);
+        let text = serde_json::to_string(&buckets).unwrap();
+        assert_eq!(serde_json::from_str::<Buckets>(&text).unwrap(), buckets);
+        // What another program may send.
+        let strange: Buckets = serde_json::from_str(r#"{"9":0,"12":1,"65535":2,"40":0}"#).unwrap();
+        assert_eq!(strange.iter().collect::<Vec<_>>(), [(12, 1), (u64::MAX, 2)]);
     }
 }

@@ -176,16 +176,13 @@ impl Tally {
         Ok(())
     }
 
-    /// The endpoint of that name, or the one for all the others.
-    pub(super) fn endpoint_mut(&mut self, name: &str) -> (Arc<str>, &mut EndpointTally) {
-        let known = self.endpoints.get_key_value(name);
-        let name = match known {
-            Some((name, _)) => Arc::clone(name),
-            None if self.endpoints.len() < MOST_ENDPOINTS => Arc::from(name),
-            None => Arc::from(OTHER),
-        };
-        let endpoint = self.endpoints.entry(Arc::clone(&name)).or_default();
-        (name, endpoint)
+    /// The name under which an endpoint is counted: its own, or while there is no room for it that of all the others.
+    pub(super) fn counted_as<'a>(&self, name: &'a str) -> &'a str {
+        if self.endpoints.len() < MOST_ENDPOINTS || self.endpoints.contains_key(name) {
+            name
+        } else {
+            OTHER
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The same safe request twice within seconds: version 1 compared with itself, for nothing.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use ahash::{AHashMap, RandomState};
@@ -165,24 +165,19 @@ impl Repeats {
         }
     }
 
-    /// What makes two requests the same: method, target, body, and every field that an application may answer to.
+    /// What makes two requests the same: request line, body, and every field line that an application may answer to, as sent.
     fn key(&self, request: &Request) -> u64 {
         let mut hasher = self.hashes.build_hasher();
-        request.head.method().hash(&mut hasher);
-        request.head.target().hash(&mut hasher);
-        request.body.wire.hash(&mut hasher);
-        for (name, value) in request.head.fields().iter() {
-            if !is_never_the_same(name) {
-                let mut lower = [0; LONGEST_NAME];
-                for part in name.chunks(LONGEST_NAME) {
-                    let lower = &mut lower[..part.len()];
-                    lower.copy_from_slice(part);
-                    lower.make_ascii_lowercase();
-                    hasher.write(lower);
-                }
-                value.hash(&mut hasher);
+        let (head, fields) = (request.head.bytes(), request.head.fields());
+        let mut from = 0;
+        for ((name, _), line) in fields.iter().zip(fields.lines()) {
+            if is_never_the_same(name) {
+                hasher.write(&head[from..line.start]);
+                from = line.end;
             }
         }
+        hasher.write(&head[from..]);
+        hasher.write(&request.body.wire);
         hasher.finish()
     }
 }
@@ -193,9 +188,9 @@ fn offset(number: u64, gone: u64) -> Option<usize> {
 }
 
 fn is_never_the_same(name: &[u8]) -> bool {
-    let has_their_length = name.len() < 32 && LENGTHS & (1 << name.len()) != 0;
     let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    has_their_length && NEVER_THE_SAME.iter().any(is)
+    let letters = LETTERS.get(name.len()).copied().unwrap_or_default();
+    letters & letter(name) != 0 && NEVER_THE_SAME.iter().any(is)
 }
 
 /// What says who asks, on which way and under which number, and not what for.
@@ -220,18 +215,24 @@ const NEVER_THE_SAME: [&str; 18] = [
     "x-request-id",
 ];
 
-/// A bit for each length that one of them has.
-const LENGTHS: u32 = {
-    let (mut lengths, mut at) = (0, 0);
+/// By length: a bit for each letter that a name of that length begins with.
+const LETTERS: [u32; 32] = {
+    let (mut letters, mut at) = ([0; 32], 0);
     while at < NEVER_THE_SAME.len() {
-        lengths |= 1 << NEVER_THE_SAME[at].len();
+        let name = NEVER_THE_SAME[at].as_bytes();
+        letters[name.len()] |= letter(name);
         at += 1;
     }
-    lengths
+    letters
 };
 
-/// Names are hashed in pieces of so many bytes; few have more than one.
-const LONGEST_NAME: usize = 32;
+/// A bit for the letter that a name begins with, the same for both cases.
+const fn letter(name: &[u8]) -> u32 {
+    match name {
+        [first, ..] => 1 << (*first & 31),
+        [] => 0,
+    }
+}
 
 /// Later, the answer may rightly be another one.
 const WITHIN: Duration = Duration::from_secs(5);
