@@ -94,7 +94,7 @@ fn run(address: SocketAddr, compared: bool) -> f64 {
         }
         feeder.offer(Arc::clone(&request));
         match &comparing {
-            Some(comparing) => comparing.version1(request.id, Ok(Box::new(response))),
+            Some(comparing) => comparing.version1(request.id, Ok(response)),
             None => drop(response),
         }
     }

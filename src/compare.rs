@@ -172,8 +172,7 @@ fn differences_by_parts(
 }
 
 /// Whether two answers are the same, byte for byte: then nothing differs, whatever is compared.
-#[must_use]
-pub fn are_same_bytes(v1: &Response, v2: &Response) -> bool {
+fn are_same_bytes(v1: &Response, v2: &Response) -> bool {
     v1.head.bytes() == v2.head.bytes() && are_framed_alike(&v1.body, &v2.body)
 }
 
@@ -181,8 +180,10 @@ fn are_framed_alike(one: &Body, two: &Body) -> bool {
     one.framing == two.framing && one.wire == two.wire
 }
 
-/// The fast way: nothing is decoded, nothing parsed.
-fn are_same_bodies(v1: &Response, v2: &Response) -> bool {
+/// Whether two answers have the same body, byte for byte and in the same codings: then nothing has to be decoded or parsed
+/// to compare them.
+#[must_use]
+pub fn are_same_bodies(v1: &Response, v2: &Response) -> bool {
     let codings = |response: &Response| response.head.fields().get("content-encoding").is_some();
     !(codings(v1) ^ codings(v2))
         && (are_framed_alike(&v1.body, &v2.body) || v1.body.content() == v2.body.content())

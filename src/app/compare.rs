@@ -1,13 +1,13 @@
 //! Joins both versions' answers to each request, compares them, and tells the judge.
 //!
 //! ```text
-//!  forward ─ expected, version 1's answers ─► Table: join by id ┬─ the same bytes ──────────► Results: differences ─► Judge,
+//!  forward ─ expected, version 1's answers ─► Table: join by id ┬─ the same body ───────────► Results: differences ─► Judge,
 //!  replay-N ─ outcomes of version 2 ────────►                   │                              ▲              account, examples
 //!  replay-N ─ outcomes of the control ──────►                   └─ others ─► Inbox ─► compare ─┘
 //! ```
 //!
-//! Whoever brings the last answer to a request compares, if all answers are the same few bytes: they are in the caches of this
-//! very processor, and the memory goes back to where it came from. All others are left to the thread `compare`, since nobody who
+//! Whoever brings the last answer to a request compares, if all answers have the same body of few bytes: they are in the caches
+//! of this very processor, and the memory goes back to where it came from. All others are left to the thread `compare`, since nobody who
 //! replays may wait until a tree was read; it takes what is in the inbox twenty times a second, so that nobody is woken for a
 //! single answer. What waits for the other version's answer is bounded; what is pushed out, and whatever else cannot be judged,
 //! is counted at the stage `compare`.
@@ -159,7 +159,7 @@ impl Comparing {
     }
 
     /// Version 1's answer, or why none will come.
-    pub fn version1(&self, id: ExchangeId, response: Result<Box<Response>, NoAnswer>) {
+    pub fn version1(&self, id: ExchangeId, response: Result<Response, NoAnswer>) {
         let complete = self.0.table().version1(id, response);
         self.0.settle(complete);
     }

@@ -14,7 +14,7 @@ pub enum Ahead {
     /// A request, the status of its answer, and whether it was pipelined.
     Request(Arc<Request>, Option<u16>, bool),
     /// Version 1's answer to a request that came before, or that none will come; only for who asked for it.
-    Answer(ExchangeId, Result<Box<Response>, NoAnswer>),
+    Answer(ExchangeId, Result<Response, NoAnswer>),
     /// A connection has ended.
     Closed(ConnectionId),
 }
@@ -112,7 +112,7 @@ impl Lookahead {
                 }
                 if self.hands_on {
                     self.queue
-                        .push_back(Ahead::Answer(id, Ok(Box::new(response))));
+                        .push_back(Ahead::Answer(id, Ok(response)));
                 }
             }
             Event::Unanswered { id, why } => {

@@ -518,7 +518,7 @@ fn forward(
                 Event::Closed { connection } => way.pass(Passed::Closed(connection)),
                 Event::Response { id, response } => {
                     if let Some(comparing) = comparing {
-                        comparing.version1(id, Ok(Box::new(response)));
+                        comparing.version1(id, Ok(response));
                     }
                 }
                 Event::Unanswered { id, why } => {

@@ -23,7 +23,7 @@ pub enum Played {
     /// A connection has ended.
     Closed(ConnectionId),
     /// Version 1's answer to a request that came before, or that there is none; only for who asked for it.
-    Answer(ExchangeId, Result<Box<Response>, NoAnswer>),
+    Answer(ExchangeId, Result<Response, NoAnswer>),
 }
 
 /// A request that is to be played.

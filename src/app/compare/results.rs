@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Settings;
 use super::examples::{Examples, Pair};
 use super::repeats::{Before, Repeats};
-use super::table::{Half, Repeat, Version1};
+use super::table::{Half, Repeat};
 use crate::account::{Account, Counter, Reason};
 use crate::compare::{self, Difference, DifferenceKind, Endpoints, Rules};
 use crate::exchange::{NoAnswer, Request, Response};
@@ -41,13 +41,18 @@ impl Results {
     }
 
     /// Does the same as [`Self::settle`] with a request that [is plain](Half::is_plain). It comes back if version 1 has answered
-    /// something else before: then there may be a tree to be read.
+    /// with another body before: then there may be a tree to be read.
     pub(super) fn settle_plain(&mut self, mut half: Half) -> Option<Half> {
-        if let Some(Version1::Answered(v1)) = &half.v1 {
-            half.repeat = Repeat::Asked(self.repeat(&half.request, v1));
-        }
-        if let Repeat::Asked(Some(Before::Other(_))) = half.repeat {
-            return Some(half);
+        if let Some(Ok(v1)) = &half.v1 {
+            let before = self.repeat(&half.request, v1);
+            let is_plain = match &before {
+                Some(Before::Other(before)) => compare::are_same_bodies(before, v1),
+                Some(Before::Same(_)) | None => true,
+            };
+            half.repeat = Repeat::Asked(before);
+            if !is_plain {
+                return Some(half);
+            }
         }
         self.settle(half);
         None
@@ -75,14 +80,14 @@ impl Results {
     fn judge(&mut self, half: Half) -> Result<(), Reason> {
         let request = half.request;
         let v1 = match half.v1 {
-            Some(Version1::Answered(response)) => response,
-            Some(Version1::Unanswered(NoAnswer::ClientLeft)) => {
+            Some(Ok(response)) => response,
+            Some(Err(NoAnswer::ClientLeft)) => {
                 return Err(Reason::Version1ClientLeft);
             }
-            Some(Version1::Unanswered(NoAnswer::HalfClosed)) => {
+            Some(Err(NoAnswer::HalfClosed)) => {
                 return Err(Reason::Version1HalfClosed);
             }
-            Some(Version1::Unanswered(NoAnswer::Ended)) => return Err(Reason::Version1Unanswered),
+            Some(Err(NoAnswer::Ended)) => return Err(Reason::Version1Unanswered),
             None => return Err(Reason::Version1NotSeen),
         };
         if !v1.completeness.is_whole() {
@@ -147,7 +152,7 @@ impl Results {
         if !differences.is_empty() {
             let pair = Pair {
                 request,
-                v1: Arc::from(v1),
+                v1: Arc::new(v1),
                 v2: v2.map(|answer| Arc::new(answer.response)),
                 differences,
             };
@@ -257,6 +262,7 @@ mod tests {
     use super::super::table::Table;
     use super::super::table::tests::{captured, replayed};
     use super::*;
+    use crate::compare::tests::answer;
     use crate::exchange::ExchangeId;
 
     /// One request: its path, and the bodies of version 1, version 2 and the control.
@@ -318,6 +324,32 @@ mod tests {
             prop_assert!(none == 0 && some as usize <= plain);
             prop_assert!(!has_control || some as usize == plain);
         }
+    }
+
+    #[test]
+    fn answers_with_other_heads_take_the_short_way_too() {
+        let mut results = Results::new(&Settings::default(), false);
+        let mut table = Table::new(false);
+        for (id, fields) in [
+            (0, ""),
+            (1, "X-Request-Id: 7f3a\r\n"),
+            (2, "Content-Type: text/html\r\n"),
+        ] {
+            let (request, v1) = captured(id, 0, 0);
+            let mut replay = replayed(&request, 0);
+            if let Outcome::Answered(v2) = &mut replay.outcome {
+                v2.response.head = answer(200, fields, &v1.body.wire).head;
+            }
+            table.expect(Arc::clone(&request));
+            assert!(table.version2(replay).is_none());
+            let half = table.version1(request.id, Ok(v1)).expect("complete");
+            assert!(half.is_plain());
+            assert!(results.settle_plain(half).is_none());
+        }
+        let endpoint = &results.judge.tally().endpoints["GET /a"];
+        assert_eq!((endpoint.requests, endpoint.repeated), (3, 2));
+        let fields: Vec<&str> = endpoint.fields.keys().map(|(name, _)| &**name).collect();
+        assert_eq!(fields, ["header.content-type"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::repeats::Before;
 use crate::account::{Account, Counter, Reason};
 use crate::compare;
 use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
-use crate::replay::{Outcome, Replay};
+use crate::replay::{Answer, Outcome, Replay};
 
 /// Joins both versions' answers to each request by its name, whichever comes first. Bounded: what waits for the longest is
 /// pushed out.
@@ -33,18 +33,13 @@ pub(super) struct Table {
 /// What is known of a request.
 pub(super) struct Half {
     pub(super) request: Arc<Request>,
-    pub(super) v1: Option<Version1>,
+    /// Version 1's answer, or why none will come.
+    pub(super) v1: Option<Result<Response, NoAnswer>>,
     pub(super) v2: Option<Outcome>,
     pub(super) control: Option<Outcome>,
     pub(super) repeat: Repeat,
     size: usize,
     turn: u64,
-}
-
-/// What version 1 answered.
-pub(super) enum Version1 {
-    Answered(Box<Response>),
-    Unanswered(NoAnswer),
 }
 
 /// What version 1 answered to the same request before.
@@ -60,14 +55,13 @@ impl Half {
         self.size
     }
 
-    /// Whether it can be judged, and all that answered gave the same bytes, few of them.
+    /// Whether it can be judged, and all that answered gave the same body, of few bytes.
     pub(super) fn is_plain(&self) -> bool {
-        let (Some(Version1::Answered(v1)), Some(Outcome::Answered(v2))) = (&self.v1, &self.v2)
-        else {
+        let (Some(Ok(v1)), Some(Outcome::Answered(v2))) = (&self.v1, &self.v2) else {
             return false;
         };
         let is_same =
-            |other: &Response| other.completeness.is_whole() && compare::are_same_bytes(v1, other);
+            |other: &Response| other.completeness.is_whole() && compare::are_same_bodies(v1, other);
         let control = match &self.control {
             Some(Outcome::Answered(control)) => is_same(&control.response),
             _ => true,
@@ -132,13 +126,10 @@ impl Table {
     pub(super) fn version1(
         &mut self,
         id: ExchangeId,
-        response: Result<Box<Response>, NoAnswer>,
+        response: Result<Response, NoAnswer>,
     ) -> Option<Half> {
-        let (size, v1) = match response {
-            Ok(response) => (size_of_answer(&response), Version1::Answered(response)),
-            Err(why) => (0, Version1::Unanswered(why)),
-        };
-        self.note(id, size, |half| half.v1 = Some(v1))?
+        let size = response.as_ref().map_or(0, bytes_of);
+        self.note(id, size, |half| half.v1 = Some(response))?
     }
 
     /// What became of the replay to version 2.
@@ -269,13 +260,13 @@ impl Table {
     }
 }
 
-fn size_of_answer(response: &Response) -> usize {
-    size_of::<Response>() + response.head.bytes().len() + response.body.wire.len()
+fn bytes_of(response: &Response) -> usize {
+    response.head.bytes().len() + response.body.wire.len()
 }
 
 fn size_of_outcome(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::Answered(answer) => size_of_answer(&answer.response),
+        Outcome::Answered(answer) => size_of::<Answer>() + bytes_of(&answer.response),
         Outcome::Failed(_) | Outcome::Skipped(_) => 0,
     }
 }
@@ -297,17 +288,17 @@ const OFTEN: Duration = Duration::from_secs(1);
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::compare::tests::{answer_at, request};
-    use crate::replay::{Answer, Timings};
+    use crate::compare::tests::{answer, answer_at, request};
+    use crate::replay::Timings;
     use crate::time::Timestamp;
 
     /// A request for one of some pages, and version 1's answer.
-    pub(in super::super) fn captured(id: u64, page: u8, body: u8) -> (Arc<Request>, Box<Response>) {
+    pub(in super::super) fn captured(id: u64, page: u8, body: u8) -> (Arc<Request>, Response) {
         let page = char::from(b'a' + page);
         let mut request = request(&format!("GET /{page} HTTP/1.1\r\n\r\n"), "");
         request.id = ExchangeId(id);
         request.last_byte = Timestamp::from_nanos(1_000_000_000 + id * 10_000_000);
-        (Arc::new(request), Box::new(response(id, body)))
+        (Arc::new(request), response(id, body))
     }
 
     /// What came of the replay.
@@ -375,7 +366,8 @@ pub(super) mod tests {
         let (request, v1) = captured(7, 0, 0);
         let mut cut = v1.clone();
         cut.completeness = crate::exchange::Completeness::Incomplete(Reason::Version2TooLarge);
-        for (v1, body) in [(v1, 1), (cut, 0)] {
+        let coded = answer(200, "Content-Encoding: gzip\r\n", &v1.body.wire);
+        for (v1, body) in [(v1, 1), (cut, 0), (coded, 0)] {
             let mut table = expecting(7..8, false);
             assert!(table.version1(request.id, Ok(v1)).is_none());
             let half = table.version2(replayed(&request, body)).expect("complete");
