@@ -18,6 +18,7 @@
 //! * Offering a batch costs each worker thread one wake-up: stage it with [`Feeder::offer`] and [`Feeder::closed`],
 //!   then [`Feeder::flush`].
 
+mod arrival;
 mod breaker;
 mod budget;
 mod config;

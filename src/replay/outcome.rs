@@ -56,8 +56,8 @@ pub struct Timings {
     pub reused: bool,
     /// The network's share in it: the round trip of the connection, where the system tells.
     pub round_trip: Option<Duration>,
-    /// This program's share in it: how long the whole answer had lain with the kernel before it was read, where the system
-    /// tells. It tells in ticks of some milliseconds, so each is inexact and the mean of many is not.
+    /// This program's share in it: how long the whole answer had lain with the kernel before it was read; zero where the
+    /// system does not tell.
     pub unread: Duration,
 }
 

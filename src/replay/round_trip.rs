@@ -1,4 +1,4 @@
-//! How long the network itself takes, and this program to read, as the kernel has measured it on a connection.
+//! How long the network itself takes, as the kernel has measured it on a connection.
 
 use std::time::Duration;
 
@@ -17,15 +17,6 @@ pub(super) fn round_trip(stream: &TcpStream) -> Option<Duration> {
     let least = info.number(LEAST).filter(|&micros| micros > 0);
     let micros = least.map_or(smoothed, |least| least.min(smoothed));
     Some(Duration::from_micros(micros.into()))
-}
-
-/// How long ago the last bytes came in on a connection, in ticks of the kernel's clock; `None` where the system does not tell.
-///
-/// On a busy machine a program is woken some time after that, and none of this time is the target's.
-#[cfg(target_os = "linux")]
-pub(super) fn unread(stream: &TcpStream) -> Option<Duration> {
-    let millis = Info::of(stream)?.number(LAST_RECEIVED)?;
-    Some(Duration::from_millis(millis.into()))
 }
 
 /// What the kernel tells of a connection.
@@ -74,16 +65,8 @@ pub(super) fn round_trip(_stream: &TcpStream) -> Option<Duration> {
     None
 }
 
-/// How long ago the last bytes came in on a connection; `None` where the system does not tell.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn unread(_stream: &TcpStream) -> Option<Duration> {
-    None
-}
-
-/// Where the kernel puts `tcpi_last_data_recv`, in milliseconds, and `tcpi_rtt` and `tcpi_min_rtt`, in microseconds, in its
+/// Where the kernel puts `tcpi_rtt` and `tcpi_min_rtt`, in microseconds, in its
 /// `struct tcp_info` (linux/tcp.h). Fields are only ever added at its end.
-#[cfg(target_os = "linux")]
-const LAST_RECEIVED: usize = 52;
 #[cfg(target_os = "linux")]
 const SMOOTHED: usize = 68;
 #[cfg(target_os = "linux")]
@@ -120,28 +103,5 @@ mod tests {
         assert!(measured < Duration::from_millis(30), "{measured:?}");
         drop(stream);
         serve.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_lies_unread_is_told() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (mut server, _) = listener.accept().await.unwrap();
-        server.write_all(b"x").await.unwrap();
-        stream.readable().await.unwrap();
-        let came = std::time::Instant::now();
-        let soon = unread(&stream).expect("Linux tells");
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        stream.read_exact(&mut [0]).await.unwrap();
-        let late = unread(&stream).expect("Linux tells");
-        // A tick has at most 10 ms.
-        let tick = Duration::from_millis(10);
-        assert!(
-            late >= soon && late + tick >= Duration::from_millis(60),
-            "{late:?}"
-        );
-        assert!(late <= soon + came.elapsed() + tick, "{late:?} {soon:?}");
     }
 }
