@@ -1,11 +1,12 @@
 //! Endpoints: requests that the same code serves, `GET /orders/{id}` rather than each path alone.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ahash::AHashSet;
-use memchr::memchr2;
+use ahash::AHashMap;
+use memchr::{memchr, memchr2};
 
 use super::noise;
 use crate::exchange::Request;
@@ -15,11 +16,12 @@ use crate::http1::path_begin;
 #[derive(Debug)]
 pub struct Endpoints {
     routes: Vec<Route>,
-    known: AHashSet<Arc<str>>,
+    /// By their bytes.
+    known: AHashMap<Box<[u8]>, Arc<str>>,
     most: usize,
     other: Arc<str>,
-    /// For the name in hand.
-    name: String,
+    /// The name in hand: UTF-8, since it is made of that only.
+    name: Vec<u8>,
 }
 
 impl Endpoints {
@@ -28,10 +30,10 @@ impl Endpoints {
     pub fn new(routes: Vec<Route>, most: usize) -> Self {
         Self {
             routes,
-            known: AHashSet::new(),
+            known: AHashMap::new(),
             most,
             other: Self::OTHER.into(),
-            name: String::new(),
+            name: Vec::new(),
         }
     }
 
@@ -44,77 +46,89 @@ impl Endpoints {
         let path = path_begin(target).map_or(target, |at| &target[at..]);
         let path = memchr2(b'?', b'#', path).map_or(path, |end| &path[..end]);
         self.name.clear();
-        push_printable(&mut self.name, request.head.method());
-        self.name.push(' ');
         let method = request.head.method();
+        push_printable(&mut self.name, method);
+        self.name.push(b' ');
         match self.routes.iter().find(|route| route.matches(method, path)) {
-            Some(route) => self.name.push_str(&route.path),
+            Some(route) => self.name.extend_from_slice(route.path.as_bytes()),
             None => push_template(&mut self.name, path),
         }
-        if let Some(known) = self.known.get(self.name.as_str()) {
+        if let Some(known) = self.known.get(&*self.name) {
             return Arc::clone(known);
         }
         if self.known.len() >= self.most {
             return Arc::clone(&self.other);
         }
-        let name: Arc<str> = self.name.as_str().into();
-        self.known.insert(Arc::clone(&name));
+        let name: Arc<str> = String::from_utf8_lossy(&self.name).into();
+        self.known.insert((*self.name).into(), Arc::clone(&name));
         name
     }
 }
 
 /// Appends a path with placeholders for what is an identifier in it.
-fn push_template(out: &mut String, path: &[u8]) {
+fn push_template(out: &mut Vec<u8>, path: &[u8]) {
     if path.is_empty() {
-        out.push('/');
+        out.push(b'/');
     }
+    let mut rest = Some(path);
     let mut length = 0;
-    for (index, segment) in path.split(|&byte| byte == b'/').enumerate() {
-        if index > 0 {
-            out.push('/');
+    while let Some(segments) = rest {
+        let segment = match memchr(b'/', segments) {
+            Some(end) => {
+                rest = Some(&segments[end + 1..]);
+                &segments[..end]
+            }
+            None => {
+                rest = None;
+                segments
+            }
+        };
+        if length > 0 {
+            out.push(b'/');
         }
         length += 1;
         if length > MOST_SEGMENTS {
-            out.push('…');
+            out.extend_from_slice("…".as_bytes());
             return;
         }
         // Most segments are a short word or a number.
-        if is_word(segment) {
-            out.push_str(std::str::from_utf8(segment).unwrap_or_default());
-            continue;
-        }
-        if segment.iter().all(u8::is_ascii_digit) {
-            out.push_str("{id}");
-            continue;
-        }
-        match std::str::from_utf8(segment) {
-            Ok(text) => match text.rsplit_once('.') {
-                // 17.json
-                Some((stem, extension))
-                    if (1..=5).contains(&extension.len())
-                        && !noise::is_identifier(extension)
-                        && !stem.contains('@')
-                        && placeholder(stem).is_some() =>
-                {
-                    out.push_str(placeholder(stem).unwrap_or_default());
-                    out.push('.');
-                    push_printable(out, extension.as_bytes());
-                }
-                _ => match placeholder(text) {
-                    Some(placeholder) => out.push_str(placeholder),
-                    None => push_printable(out, segment),
-                },
-            },
-            Err(_) => out.push_str("{id}"),
+        match bytes_of(segment) {
+            WORDS | 0 if segment.len() < SHORTEST_DRAWN => out.extend_from_slice(segment),
+            DIGITS => out.extend_from_slice(b"{id}"),
+            _ => push_segment(out, segment),
         }
     }
 }
 
+/// Appends a segment that is neither a short word nor a number.
+fn push_segment(out: &mut Vec<u8>, segment: &[u8]) {
+    let Ok(text) = std::str::from_utf8(segment) else {
+        return out.extend_from_slice(b"{id}");
+    };
+    match text.rsplit_once('.') {
+        // 17.json
+        Some((stem, extension))
+            if (1..=5).contains(&extension.len())
+                && !noise::is_identifier(extension)
+                && !stem.contains('@')
+                && placeholder(stem).is_some() =>
+        {
+            out.extend_from_slice(placeholder(stem).unwrap_or_default().as_bytes());
+            out.push(b'.');
+            push_printable(out, extension.as_bytes());
+        }
+        _ => match placeholder(text) {
+            Some(placeholder) => out.extend_from_slice(placeholder.as_bytes()),
+            None => push_printable(out, segment),
+        },
+    }
+}
+
 fn placeholder(segment: &str) -> Option<&'static str> {
-    let bytes = segment.as_bytes();
-    if is_word(bytes) {
+    let bytes = bytes_of(segment.as_bytes());
+    if matches!(bytes, WORDS | 0) && segment.len() < SHORTEST_DRAWN {
         None
-    } else if bytes.iter().all(u8::is_ascii_digit) {
+    } else if bytes == DIGITS {
         Some("{id}")
     } else if noise::is_date(segment) {
         Some("{date}")
@@ -131,11 +145,29 @@ fn placeholder(segment: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a segment is too short to be anything but a word.
-fn is_word(segment: &[u8]) -> bool {
-    let is_of_words = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
-    segment.len() < SHORTEST_DRAWN && segment.iter().all(is_of_words)
+/// The sorts of bytes that a segment is made of, added up.
+fn bytes_of(segment: &[u8]) -> u8 {
+    let sort = |&byte: &u8| SORTS[usize::from(byte)];
+    segment.iter().map(sort).fold(0, |all, sort| all | sort)
 }
+
+/// Bytes that words are made of.
+const WORDS: u8 = 1;
+const DIGITS: u8 = 2;
+const OTHERS: u8 = 4;
+
+const SORTS: [u8; 256] = {
+    let (mut sorts, mut byte) = ([OTHERS; 256], 0);
+    while byte < 256 {
+        match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => sorts[byte] = WORDS,
+            b'0'..=b'9' => sorts[byte] = DIGITS,
+            _ => {}
+        }
+        byte += 1;
+    }
+    sorts
+};
 
 /// Whether a text is a numbered thing, such as `ORD-10017`.
 pub(super) fn is_numbered(text: &str, separators: &[char]) -> bool {
@@ -184,18 +216,16 @@ enum Sort {
 }
 
 /// Appends bytes from the wire so that they cannot act on a terminal.
-fn push_printable(out: &mut String, bytes: &[u8]) {
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && bytes.iter().all(u8::is_ascii_graphic)
-    {
-        out.push_str(text);
+fn push_printable(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(u8::is_ascii_graphic) {
+        out.extend_from_slice(bytes);
         return;
     }
     for &byte in bytes {
         if byte.is_ascii_graphic() {
-            out.push(char::from(byte));
+            out.push(byte);
         } else {
-            // Writing to a string cannot fail.
+            // Writing to memory cannot fail.
             let _ = write!(out, "%{byte:02X}");
         }
     }

@@ -188,9 +188,15 @@ fn offset(number: u64, gone: u64) -> Option<usize> {
 }
 
 fn is_never_the_same(name: &[u8]) -> bool {
-    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
     let letters = LETTERS.get(name.len()).copied().unwrap_or_default();
-    letters & letter(name) != 0 && NEVER_THE_SAME.iter().any(is)
+    if letters & letter(name) == 0 {
+        return false;
+    }
+    let mut lower = [0; LETTERS.len()];
+    let lower = &mut lower[..name.len()];
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    NEVER_THE_SAME.iter().any(|other| other.as_bytes() == lower)
 }
 
 /// What says who asks, on which way and under which number, and not what for.
@@ -300,6 +306,19 @@ mod tests {
             }
         }
         assert!(repeats.gone > 0 && repeats.ring.len() <= MOST_BYTES);
+    }
+
+    #[test]
+    fn who_asks_is_passed_over_however_it_is_spelled() {
+        for name in NEVER_THE_SAME {
+            assert!(is_never_the_same(name.as_bytes()), "{name}");
+            assert!(is_never_the_same(name.to_ascii_uppercase().as_bytes()));
+            assert!(!is_never_the_same(format!("{name}s").as_bytes()));
+        }
+        let long = "x".repeat(300);
+        for other in ["", "cookie", "accept", "x-request-ix", "\u{e9}", &long] {
+            assert!(!is_never_the_same(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]
