@@ -111,8 +111,7 @@ impl Lookahead {
                     *status = Some(response.head.status());
                 }
                 if self.hands_on {
-                    self.queue
-                        .push_back(Ahead::Answer(id, Ok(response)));
+                    self.queue.push_back(Ahead::Answer(id, Ok(response)));
                 }
             }
             Event::Unanswered { id, why } => {
