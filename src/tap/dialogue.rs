@@ -316,6 +316,9 @@ impl Dialogue {
     }
 
     fn request_bytes(&mut self, direction: usize, chunk: Chunk<'_>, sink: &mut Sink<'_>) {
+        if self.goes_on_without_body(direction, chunk) {
+            self.skip_unsent_body(direction, sink);
+        }
         let Some(reader) = self.lanes[direction].reading_mut() else {
             self.push(direction, chunk, sink);
             return;

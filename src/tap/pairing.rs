@@ -366,6 +366,13 @@ impl Pairing {
         })
     }
 
+    /// How far the server's stream was acknowledged when the last request began, if it is to be answered before its body is sent.
+    pub(super) fn continue_acked(&self) -> Option<u64> {
+        let last = self.queue.back()?;
+        let asks = last.expects_continue && last.is_unfinished() && last.awaits_answer();
+        asks.then_some(last.acked)
+    }
+
     /// How far the server's stream was acknowledged when the last request began, if its answer decides what follows it.
     pub(super) fn tunnel_acked(&self) -> Option<u64> {
         let last = self.queue.back()?;

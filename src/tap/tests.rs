@@ -410,40 +410,6 @@ fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
 }
 
 #[test]
-fn a_body_that_is_sent_although_it_was_refused_is_no_method() {
-    let head: &[u8] = b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
-    let next: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
-    let never = Reason::RequestBodyNeverSent;
-    for (body, sent_after_all) in [
-        (&b"0123456789"[..], true),
-        (b"GETTING-ON", true),
-        (b"", false),
-    ] {
-        for size in [body.len().max(1), 3, 1] {
-            let mut connections = connected();
-            connections.segment(&sent(1, 1001, DATA, head));
-            let mut seq = 1 + head.len() as u32;
-            connections.segment(&answered(1001, seq, DATA, NO));
-            let ack = 1001 + NO.len() as u32;
-            for piece in body.chunks(size).chain(next.chunks(size.max(4))) {
-                connections.segment(&sent(seq, ack, DATA, piece));
-                seq += piece.len() as u32;
-            }
-            connections.segment(&answered(ack, seq, DATA, OK));
-            let seen = requests(&mut connections);
-            let context = format!("{} in pieces of {size}", body.escape_ascii());
-            assert_eq!(targets(&seen), [b"/1", b"/2"], "{context}");
-            assert_eq!(seen[0].completeness.is_whole(), sent_after_all, "{context}");
-            assert_eq!(seen[1].head.method(), b"GET", "{context}");
-            assert_eq!(
-                connections.account.dropped(never),
-                u64::from(!sent_after_all)
-            );
-        }
-    }
-}
-
-#[test]
 fn a_connection_begins_anew_behind_a_reset_with_the_same_numbers() {
     let mut connections = connected();
     let rst = TcpFlags::RST | TcpFlags::ACK;

@@ -4,8 +4,9 @@ use super::{Dialogue, Found, UNKNOWN_BODY};
 use crate::account::{Counter, Reason};
 use crate::exchange::{Completeness, ExchangeId, Request};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Body, RequestHead, whole_lines};
+use crate::http1::{Body, MessageReader, RequestHead, recognise, whole_lines};
 use crate::tap::Sink;
+use crate::tap::lane::Chunk;
 use crate::tap::pairing::Unfinished;
 
 impl Dialogue {
@@ -134,6 +135,23 @@ impl Dialogue {
         }
         let unsent = Completeness::Incomplete(Reason::RequestBodyNeverSent);
         self.finish_request(Body::none(), unsent, sink);
+    }
+
+    /// Whether the client sends the next request where the server was to ask for a body, although no answer was read: it has
+    /// acknowledged one, so the capture lacks it, and it was a final one.
+    pub(super) fn goes_on_without_body(&self, direction: usize, chunk: Chunk<'_>) -> bool {
+        let reading = self.lanes[direction].reading();
+        reading.is_some_and(MessageReader::awaits_first_body_byte)
+            && chunk.boundary
+            && self
+                .unsettled
+                .as_ref()
+                .is_none_or(|it| it.interim.is_empty())
+            && self
+                .pairing
+                .continue_acked()
+                .is_some_and(|acked| chunk.mark.peer > acked)
+            && recognise::request_in_midstream(chunk.bytes)
     }
 
     /// Whether what the client sends may be part of a body that was not captured.

@@ -166,3 +166,71 @@ fn empty_lines_before_anything_else_cost_nothing() {
     connections.segment(&sent(50_001, 1001, DATA, b"GET /last HTTP/1.1\r\n\r\n"));
     assert_eq!(targets(&requests(&mut connections)), [b"/last"]);
 }
+
+#[test]
+fn a_body_that_is_sent_although_it_was_refused_is_no_method() {
+    let head: &[u8] = b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+    let next: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
+    let never = Reason::RequestBodyNeverSent;
+    for (body, sent_after_all) in [
+        (&b"0123456789"[..], true),
+        (b"GETTING-ON", true),
+        (b"", false),
+    ] {
+        for size in [body.len().max(1), 3, 1] {
+            let mut connections = connected();
+            connections.segment(&sent(1, 1001, DATA, head));
+            let mut seq = 1 + head.len() as u32;
+            connections.segment(&answered(1001, seq, DATA, NO));
+            let ack = 1001 + NO.len() as u32;
+            for piece in body.chunks(size).chain(next.chunks(size.max(4))) {
+                connections.segment(&sent(seq, ack, DATA, piece));
+                seq += piece.len() as u32;
+            }
+            connections.segment(&answered(ack, seq, DATA, OK));
+            let seen = requests(&mut connections);
+            let context = format!("{} in pieces of {size}", body.escape_ascii());
+            assert_eq!(targets(&seen), [b"/1", b"/2"], "{context}");
+            assert_eq!(seen[0].completeness.is_whole(), sent_after_all, "{context}");
+            assert_eq!(seen[1].head.method(), b"GET", "{context}");
+            assert_eq!(
+                connections.account.dropped(never),
+                u64::from(!sent_after_all)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_request_is_no_body_of_one_whose_refusal_was_not_captured() {
+    let head: &[u8] = b"POST /1 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n";
+    let (get, body): (&[u8], &[u8]) = (b"GET /2 HTTP/1.1\r\n\r\n", b"GET /2 HTTP/1.1");
+    let seq = 1 + head.len() as u32;
+    let go_on: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let beyond = |answer: &[u8]| 1001 + answer.len() as u32;
+    // The answer, whether it was captured, and what the client sends then.
+    let cases: [(&[u8], bool, &[u8]); 4] = [
+        (NO, false, get),
+        (NO, true, get),
+        (go_on, true, body),
+        // It did not wait.
+        (b"", false, body),
+    ];
+    for (answer, captured, then) in cases {
+        let mut connections = connected();
+        connections.segment(&sent(1, 1001, DATA, head));
+        if captured {
+            connections.segment(&answered(1001, seq, DATA, answer));
+        }
+        let ack = beyond(answer);
+        connections.segment(&sent(seq, ack, DATA, then));
+        let end = seq + then.len() as u32;
+        connections.segment(&answered(ack, end, DATA, OK));
+        let seen = requests(&mut connections);
+        let is_body = then == body;
+        let expected = if is_body { 1 } else { 2 };
+        let context = answer.escape_ascii();
+        assert_eq!(targets(&seen), [b"/1", b"/2"][..expected], "{context}");
+        assert_eq!(seen[0].completeness.is_whole(), is_body, "{context}");
+    }
+}
