@@ -14,6 +14,7 @@ pub(crate) mod field;
 mod found;
 mod headers;
 pub(crate) mod json;
+mod markup;
 mod noise;
 mod text;
 pub(crate) mod tree;

@@ -58,7 +58,7 @@ impl<'a> Noise<'a> {
             && (self.are_moments_as_numbers(v1, v2) || is_id_name(name) && are_alike(v1, v2))
     }
 
-    fn was_sent(&self, value: &str) -> bool {
+    pub(super) fn was_sent(&self, value: &str) -> bool {
         let value = value.as_bytes();
         value.len() >= SHORTEST_SENT
             && (memmem::find(self.request.head.target(), value).is_some()
@@ -358,7 +358,7 @@ fn is_trace_parent(text: &str) -> bool {
 }
 
 /// Whether a field of this name holds something that is new for each request, whatever it looks like.
-fn is_id_name(name: &str) -> bool {
+pub(super) fn is_id_name(name: &str) -> bool {
     let mut plain = [0; 24];
     let mut length = 0;
     for byte in name.bytes().filter(u8::is_ascii_alphanumeric) {
@@ -414,7 +414,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// Ends of names, in lower case and without separators.
-const ID_NAMES: [&str; 12] = [
+const ID_NAMES: [&str; 15] = [
     "requestid",
     "correlationid",
     "traceid",
@@ -424,6 +424,9 @@ const ID_NAMES: [&str; 12] = [
     "csrftoken",
     "xsrftoken",
     "csrf",
+    "csrfmiddlewaretoken",
+    "authenticitytoken",
+    "requestverificationtoken",
     "nonce",
     "requestuuid",
     "eventid",
