@@ -1,8 +1,9 @@
 //! When bytes from the target came in, as the kernel noted it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 /// Bytes that were read.
@@ -12,6 +13,17 @@ pub(super) struct Arrived {
     pub(super) bytes: usize,
     /// How long the last of them had lain with the kernel; zero where the system does not tell.
     pub(super) unread: Duration,
+}
+
+/// Reads what is there, without a look at when it came: that costs a little for each read.
+///
+/// # Errors
+/// As recv(2); `WouldBlock` when nothing is there.
+pub(super) fn receive(stream: &TcpStream, into: &mut [u8]) -> io::Result<Arrived> {
+    Ok(Arrived {
+        bytes: (&*SockRef::from(stream)).read(into)?,
+        unread: Duration::ZERO,
+    })
 }
 
 /// Has the kernel note when bytes come in on a connection (socket(7), `SO_TIMESTAMPNS`).
@@ -29,7 +41,7 @@ pub(super) fn note(stream: &TcpStream) {
 /// # Errors
 /// As recvmsg(2); `WouldBlock` when nothing is there.
 #[cfg(target_os = "linux")]
-pub(super) fn receive(stream: &TcpStream, into: &mut [u8]) -> io::Result<Arrived> {
+pub(super) fn receive_noted(stream: &TcpStream, into: &mut [u8]) -> io::Result<Arrived> {
     use std::io::IoSliceMut;
     use std::os::fd::AsRawFd as _;
     use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,14 +79,8 @@ pub(super) fn note(_stream: &TcpStream) {}
 /// # Errors
 /// As recv(2); `WouldBlock` when nothing is there.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn receive(stream: &TcpStream, into: &mut [u8]) -> io::Result<Arrived> {
-    use std::io::Read as _;
-
-    let mut socket: &socket2::Socket = &socket2::SockRef::from(stream);
-    Ok(Arrived {
-        bytes: socket.read(into)?,
-        unread: Duration::ZERO,
-    })
+pub(super) fn receive_noted(stream: &TcpStream, into: &mut [u8]) -> io::Result<Arrived> {
+    receive(stream, into)
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -93,14 +99,14 @@ mod tests {
             .unwrap();
         note(&stream);
         let (mut server, _) = listener.accept().await.unwrap();
-        let error = receive(&stream, &mut [0; 9]).unwrap_err();
+        let error = receive_noted(&stream, &mut [0; 9]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         // The kernel begins to take notes some time after it was asked to.
         for tries in 0.. {
             assert!(tries < 10_000, "there are no notes");
             server.write_all(b"x").await.unwrap();
             stream.peek(&mut [0; 9]).await.unwrap();
-            if receive(&stream, &mut [0; 9]).unwrap().unread > Duration::ZERO {
+            if receive_noted(&stream, &mut [0; 9]).unwrap().unread > Duration::ZERO {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -112,12 +118,12 @@ mod tests {
             server.write_all(text).await.unwrap();
             stream.peek(&mut [0; 9]).await.unwrap();
             tokio::time::sleep(lain).await;
-            let arrived = receive(&stream, &mut [0; 9]).unwrap();
+            let arrived = receive_noted(&stream, &mut [0; 9]).unwrap();
             assert_eq!(arrived.bytes, text.len());
             assert!(arrived.unread + slack >= lain, "{arrived:?}");
             assert!(arrived.unread <= before.elapsed() + slack, "{arrived:?}");
         }
         drop(server);
-        assert_eq!(receive(&stream, &mut [0; 9]).unwrap().bytes, 0);
+        assert_eq!(receive_noted(&stream, &mut [0; 9]).unwrap().bytes, 0);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -88,16 +88,27 @@ impl Connection {
         self.reader.limit_body(self.shared.config.max_answer);
     }
 
-    /// Reads what is there and gives it to the reader; how much that was.
-    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads what is there and gives it to the reader; how much that was, and when it was read. It has been waited for
+    /// since `since`.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        since: Option<Instant>,
+    ) -> Poll<io::Result<(usize, Instant)>> {
         with_scratch(|scratch| {
             loop {
                 ready!(self.stream.poll_read_ready(context))?;
+                let now = Instant::now();
+                let is_long =
+                    since.is_some_and(|since| now.saturating_duration_since(since) >= LONG);
+                let receive = if is_long {
+                    arrival::receive_noted
+                } else {
+                    arrival::receive
+                };
                 let mut arrived = None;
                 let tried = self.stream.try_io(Interest::READABLE, || {
-                    let bytes = arrived
-                        .insert(arrival::receive(&self.stream, scratch)?)
-                        .bytes;
+                    let bytes = arrived.insert(receive(&self.stream, scratch)?).bytes;
                     // That was everything: the runtime need not have the kernel asked once more before it waits.
                     if (1..scratch.len()).contains(&bytes) {
                         return Err(io::ErrorKind::WouldBlock.into());
@@ -107,7 +118,7 @@ impl Connection {
                 if let Some(Arrived { bytes, unread }) = arrived {
                     self.unread = unread;
                     self.reader.push(&scratch[..bytes]);
-                    return Poll::Ready(Ok(bytes));
+                    return Poll::Ready(Ok((bytes, now)));
                 }
                 match tried {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
@@ -151,3 +162,6 @@ const READ_AT_ONCE: usize = 16 << 10;
 
 /// The kernel is asked for the round trip once for so many answers.
 const ANSWERS_PER_ROUND_TRIP: u32 = 16;
+
+/// How long an answer may take of which it is not asked how long it had lain with the kernel: it was less, and no margin is.
+const LONG: Duration = Duration::from_millis(1);

@@ -51,7 +51,7 @@ pub(super) struct Exchange<'a> {
 /// What an exchange waits for.
 enum Event {
     /// So many bytes came, and are with the reader; none at the end.
-    Read(io::Result<usize>),
+    Read(io::Result<(usize, Instant)>),
     /// The socket takes bytes again.
     Writable,
     /// One more request may be begun.
@@ -79,7 +79,7 @@ impl Exchange<'_> {
     ) -> Result<(Box<Answer>, bool), Failure> {
         if !self.connection.reader.is_between_messages() {
             // It came with the answer before.
-            self.note_read();
+            self.note_read(self.progress);
             self.poll()?;
             if let Some(received) = self.received.take() {
                 return Ok(self.finish(received));
@@ -126,7 +126,7 @@ impl Exchange<'_> {
         alarm: &mut Alarm,
         limit: Instant,
     ) -> Poll<Event> {
-        if let Poll::Ready(result) = self.connection.poll_read(context) {
+        if let Poll::Ready(result) = self.connection.poll_read(context, self.last_written) {
             return Poll::Ready(Event::Read(result));
         }
         if self.has_ready() && !self.is_broken {
@@ -210,10 +210,10 @@ impl Exchange<'_> {
     }
 
     /// Takes note of what was read, and of the answer if it is whole now.
-    fn read(&mut self, result: io::Result<usize>) -> Result<(), Failure> {
+    fn read(&mut self, result: io::Result<(usize, Instant)>) -> Result<(), Failure> {
         match result {
-            Ok(1..) => {
-                self.note_read();
+            Ok((1.., now)) => {
+                self.note_read(now);
                 self.poll()?;
                 if self.received.is_none() {
                     self.connection.bound_memory();
@@ -228,8 +228,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn note_read(&mut self) {
-        let now = Instant::now();
+    fn note_read(&mut self, now: Instant) {
         self.read_at = Some(now);
         self.answer_began.get_or_insert(now);
     }
