@@ -257,6 +257,18 @@ fn a_layout_that_cannot_be_edited_is_refused() {
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_refused() {
+    let manifest = "kind: Pod\nspec:\n  volumes:\n  containers:\n  - name: a\n    ports: [{containerPort: 80}]\n  volumes: []\n";
+    for change in [add(Kind::Native), Change::Remove] {
+        let refused = inject(manifest, &change, &[]).unwrap_err().to_string();
+        assert!(
+            refused.contains("line 7") && refused.contains("'volumes'"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn kinds_of_others_with_the_same_name_are_left_alone() {
     let theirs = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec:\n  tasks: []\n---\n";
     let manifest = format!("{theirs}{}", MANIFESTS[0].1);

@@ -1,5 +1,6 @@
 //! YAML as nodes that know where they are in the text.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -177,11 +178,24 @@ impl<'a> Reader<'a> {
             }
             Event::MappingStart(..) => {
                 let mut entries = Vec::new();
+                let mut names = HashSet::new();
                 let end = loop {
                     match self.next()? {
                         (Event::MappingEnd, span) => break self.place(&span).end,
                         (event, span) => {
+                            let line = span.start.line();
                             let key = self.node(event, span)?;
+                            // YAML forbids it, and a cluster would take the last one.
+                            if let Some(name) = key.as_ref().and_then(Node::text)
+                                && !names.insert(name.to_owned())
+                            {
+                                return Err(InjectError::NotYaml {
+                                    line,
+                                    detail: format!(
+                                        "the key '{name}' is there twice in one mapping"
+                                    ),
+                                });
+                            }
                             let (event, span) = self.next()?;
                             entries.extend(key.zip(self.node(event, span)?));
                         }
