@@ -241,13 +241,18 @@ impl Tap {
         self.connections.events.pop_front()
     }
 
-    /// Gets ready for a packet that will be taken soon; changes nothing that anybody sees. Where there are many connections, the one that
-    /// it belongs to is not in a cache, and can be fetched while other packets are worked on.
+    /// Whether it pays to show packets to [`Self::expect`]. Where there are many connections, the one that a packet belongs to is not in
+    /// a cache, and can be fetched while other packets are worked on.
+    #[must_use]
+    #[inline]
+    pub fn looks_ahead(&self) -> bool {
+        self.connections.are_many()
+    }
+
+    /// Gets ready for a packet that will be taken soon; changes nothing that anybody sees.
     #[inline]
     pub fn expect(&mut self, packet: &Packet<'_>) {
-        if self.connections.are_many()
-            && let Some(ends) = wire::plain_ends(packet)
-        {
+        if let Some(ends) = wire::plain_ends(packet) {
             self.connections.fetch(ends);
         }
     }

@@ -74,7 +74,9 @@ pub(crate) fn subject(file: &Path, skip: u64) -> Pass {
     let mut start = thread_cpu();
     loop {
         // As `app::input` does.
-        while let Some(packet) = source.upcoming() {
+        while tap.looks_ahead()
+            && let Some(packet) = source.upcoming()
+        {
             tap.expect(&packet);
         }
         let Some(packet) = source.next_packet().expect("no damage") else {

@@ -200,7 +200,9 @@ impl Packets {
             if self.next.is_some() || !self.reading {
                 return Ok(());
             }
-            while let Some(packet) = self.source.upcoming() {
+            while self.tap.looks_ahead()
+                && let Some(packet) = self.source.upcoming()
+            {
                 self.tap.expect(&packet);
             }
             match self.source.next_packet() {

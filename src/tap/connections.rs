@@ -58,8 +58,8 @@ const NEAR: u64 = 1 << 20;
 /// Bytes above which a connection holds data, rather than only the knowledge of where it stands.
 const HOLDS_DATA: usize = 8 << 10;
 
-/// Connections above which it pays to ask the memory for the one that is needed next.
-const MANY: usize = 256;
+/// Connections above which it pays to ask the memory for the one that is needed next: with less, one of the caches holds them.
+const MANY: usize = 2048;
 
 /// How long a closed or half-open connection is remembered, so that stragglers find it.
 const LINGER: Duration = Duration::from_secs(60);
