@@ -23,7 +23,7 @@ pub fn of_request(head: &RequestHead) -> (Length, Doubts) {
         head: head.is_odd(),
         ..Doubts::default()
     };
-    doubts.head |= fields.all("host").count() > 1; // RFC 9112 §3.2: 400
+    doubts.head |= fields.all("Host").count() > 1; // RFC 9112 §3.2: 400
     // Clauses 1 and 2 are about responses.
     let coding = TransferCoding::of(fields, &mut doubts);
     let content_length = ContentLength::of(fields, &mut doubts);
@@ -115,7 +115,7 @@ impl TransferCoding {
         let mut chunked = 0;
         let mut last_is_chunked = false;
         let mut lines = 0;
-        for value in fields.framing("transfer-encoding") {
+        for value in fields.framing("Transfer-Encoding") {
             lines += 1;
             doubts.transfer_encoding |= memchr::memchr2(b'\r', b'\n', value).is_some();
             for coding in value.split(|&byte| byte == b',').map(trim_blanks) {
@@ -155,7 +155,7 @@ enum ContentLength {
 impl ContentLength {
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut found = Self::None;
-        for value in fields.framing("content-length") {
+        for value in fields.framing("Content-Length") {
             // As nearly always: one field line, with one number.
             if found == Self::None
                 && let Some(length) = decimal(value)

@@ -320,8 +320,9 @@ impl<'a> Fields<'a> {
             .iter()
             .filter(move |field| field.name.len() == name.len());
         as_long.filter(move |field| {
-            let found = field.name.of_bytes(self.bytes);
-            found.eq_ignore_ascii_case(name.as_bytes())
+            let (found, name) = (field.name.of_bytes(self.bytes), name.as_bytes());
+            // Nearly all are spelled as the standard spells them.
+            found == name || found.eq_ignore_ascii_case(name)
         })
     }
 
