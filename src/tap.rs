@@ -260,8 +260,9 @@ impl Tap {
     /// Takes one packet.
     pub fn packet(&mut self, packet: &Packet<'_>) {
         self.idle(packet.time);
-        if let Some(segment) = self.decoder.decode(packet, &mut self.connections.account) {
-            self.connections.segment(&segment);
+        // Not moved out of where it is: it is large.
+        if let Some(segment) = &self.decoder.decode(packet, &mut self.connections.account) {
+            self.connections.segment(segment);
         }
     }
 

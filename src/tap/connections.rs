@@ -135,15 +135,15 @@ impl Connections {
         if shrinks {
             let keys = self.table.keys();
             self.remove_where(Ending::OverLimit, |connection| {
-                !share.takes(keys.hash(&connection.ends().get()))
+                !share.takes(keys.hash(connection.ends().get().each_ref()))
             });
         }
     }
 
     /// Whether a segment between these ends is of a connection that is left out; that is counted.
-    fn is_left_out(&mut self, ends: [SocketAddr; 2], segment: &Segment<'_>) -> bool {
-        let hash = self.table.keys().hash(&ends);
-        if self.share.takes(hash) || !self.watch.covers(ends) {
+    fn is_left_out(&mut self, ends: [&SocketAddr; 2], segment: &Segment<'_>) -> bool {
+        let hash = self.table.keys().hash(ends);
+        if self.share.takes(hash) || !self.watch.covers(ends.map(|&end| end)) {
             return false;
         }
         self.account.drop(Reason::SegmentOverLimit);
@@ -162,13 +162,13 @@ impl Connections {
 
     /// Asks the memory for the connection with these ends.
     pub(super) fn fetch(&mut self, (source, destination): (SocketAddr, SocketAddr)) {
-        let (_, ends) = in_order(source, destination);
-        self.table.fetch(&ends, &mut self.upcoming);
+        let (_, ends) = in_order(&source, &destination);
+        self.table.fetch(ends, &mut self.upcoming);
     }
 
     /// Takes one segment, and counts it.
     pub(super) fn segment(&mut self, segment: &Segment<'_>) {
-        let (direction, ends) = in_order(segment.source, segment.destination);
+        let (direction, ends) = in_order(&segment.source, &segment.destination);
         if !self.share.is_all() && self.is_left_out(ends, segment) {
             return;
         }
@@ -208,7 +208,7 @@ impl Connections {
         let newly_confirmed = connection.confirmed && !was_confirmed;
         self.memory = (self.memory + after).saturating_sub(before);
         if newly_confirmed {
-            self.retire_older(&ends, index);
+            self.retire_older(ends, index);
         }
         if let Some(timer) = timer {
             self.set_timer(timer, index, id);
@@ -219,9 +219,9 @@ impl Connections {
     }
 
     /// The place of the connection that a segment belongs to, made when it begins one.
-    fn route(&mut self, direction: usize, ends: [SocketAddr; 2], segment: &Segment<'_>) -> Route {
+    fn route(&mut self, direction: usize, ends: [&SocketAddr; 2], segment: &Segment<'_>) -> Route {
         let is_syn = segment.flags.has(TcpFlags::SYN);
-        if let Some(only) = self.table.only(&ends)
+        if let Some(only) = self.table.only(ends)
             && !is_syn
             && let Some(connection) = self.table.get(only)
             && connection.uses(segment.path)
@@ -236,13 +236,13 @@ impl Connections {
     fn route_among_lives(
         &mut self,
         direction: usize,
-        ends: [SocketAddr; 2],
+        ends: [&SocketAddr; 2],
         segment: &Segment<'_>,
     ) -> Route {
         let is_syn = segment.flags.has(TcpFlags::SYN);
-        let lives = self.table.lives(&ends);
+        let lives = self.table.lives(ends);
         let life = |index: u32| self.table.get(index);
-        if lives.is_empty() && !self.watch.covers(ends) {
+        if lives.is_empty() && !self.watch.covers(ends.map(|&end| end)) {
             return Route::NotWatched;
         }
         let found = if is_syn && segment.flags.has(TcpFlags::ACK) {
@@ -302,22 +302,21 @@ impl Connections {
             }
             return Route::To(index);
         }
-        if !self.watch.covers(ends) {
+        if !self.watch.covers(ends.map(|&end| end)) {
             return Route::NotWatched; // any more: the local addresses may change
         }
         let begins = is_syn || (!segment.payload.is_empty() && !segment.flags.has(TcpFlags::RST));
         if !begins {
             return Route::Nowhere;
         }
-        let client = self.watch.client(ends);
-        Route::To(self.open(ends, client, segment))
+        Route::To(self.open(ends, segment))
     }
 
-    fn open(&mut self, ends: [SocketAddr; 2], client: Option<usize>, segment: &Segment<'_>) -> u32 {
+    fn open(&mut self, ends: [&SocketAddr; 2], segment: &Segment<'_>) -> u32 {
         if self.table.len() >= self.limits.connections {
             self.evict_idlest();
         }
-        let mut lives = self.table.lives(&ends);
+        let mut lives = self.table.lives(ends);
         if lives.len() >= MAX_LIVES {
             self.remove(lives.remove(0), Ending::Replaced);
         }
@@ -325,6 +324,8 @@ impl Connections {
         self.next_connection += 1;
         self.account.count(Counter::Connections);
         let alone = lives.is_empty();
+        let ends = ends.map(|&end| end);
+        let client = self.watch.client(ends);
         let mut connection = Connection::new(id, ends, segment.path, client, alone, &self.limits);
         connection.last_seen = self.now;
         connection.counted = connection.memory();
@@ -333,7 +334,7 @@ impl Connections {
     }
 
     /// A new life of a 4-tuple has proved real: the older ones through the same path are over.
-    fn retire_older(&mut self, ends: &[SocketAddr; 2], index: u32) {
+    fn retire_older(&mut self, ends: [&SocketAddr; 2], index: u32) {
         let lives = self.table.lives(ends);
         if lives.len() < 2 {
             return;
@@ -471,12 +472,15 @@ impl Connections {
 
 /// The direction of what flows from `source`, and both ends in their order as values: the same for both directions.
 #[inline]
-fn in_order(source: SocketAddr, destination: SocketAddr) -> (usize, [SocketAddr; 2]) {
+fn in_order<'a>(
+    source: &'a SocketAddr,
+    destination: &'a SocketAddr,
+) -> (usize, [&'a SocketAddr; 2]) {
     let is_behind = match (source, destination) {
         // As the other comparison does it, in one step.
         (SocketAddr::V4(a), SocketAddr::V4(b)) => {
             let rank =
-                |end: SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                |end: &SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
             rank(a) > rank(b)
         }
         _ => source > destination,

@@ -27,11 +27,11 @@ impl Ends {
 
     /// Whether it is these.
     #[inline]
-    pub(super) fn are(&self, ends: &[SocketAddr; 2]) -> bool {
+    pub(super) fn are(&self, ends: [&SocketAddr; 2]) -> bool {
         match (self, ends) {
             (Self::V4([a, b]), [SocketAddr::V4(c), SocketAddr::V4(d)]) => a == c && b == d,
             (Self::V4(_), _) => false,
-            (Self::Other(known), ends) => **known == *ends,
+            (Self::Other(known), ends) => known.each_ref() == ends,
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Keys(ahash::RandomState);
 impl Keys {
     /// In as few words as there are, because every segment pays for it.
     #[inline]
-    pub(super) fn hash(&self, ends: &[SocketAddr; 2]) -> u64 {
+    pub(super) fn hash(&self, ends: [&SocketAddr; 2]) -> u64 {
         let mut hasher = self.0.build_hasher();
         for end in ends {
             match end {
@@ -99,7 +99,7 @@ impl Table {
 
     /// The place of the connection with these ends, if there is just one: as nearly always.
     #[inline]
-    pub(super) fn only(&self, ends: &[SocketAddr; 2]) -> Option<u32> {
+    pub(super) fn only(&self, ends: [&SocketAddr; 2]) -> Option<u32> {
         let hash = self.keys.hash(ends) as u32;
         let mut found = None;
         let mut at = self.chains[self.chain_of(hash)];
@@ -118,7 +118,7 @@ impl Table {
 
     /// The lives of the 4-tuple with these ends.
     #[inline]
-    pub(super) fn lives(&self, ends: &[SocketAddr; 2]) -> Lives {
+    pub(super) fn lives(&self, ends: [&SocketAddr; 2]) -> Lives {
         let hash = self.keys.hash(ends) as u32;
         let mut lives = Lives::new();
         let mut at = self.chains[self.chain_of(hash)];
@@ -138,7 +138,7 @@ impl Table {
     /// is here, and where that is once its chain is: so each call goes a step further for the ends of four and of eight calls before.
     /// They should come a dozen calls before they are needed.
     #[inline]
-    pub(super) fn fetch(&self, ends: &[SocketAddr; 2], upcoming: &mut Upcoming) {
+    pub(super) fn fetch(&self, ends: [&SocketAddr; 2], upcoming: &mut Upcoming) {
         let hash = self.keys.hash(ends) as u32;
         let first = |hash| &self.chains[self.chain_of(hash)];
         prefetch(first(hash));
@@ -162,7 +162,7 @@ impl Table {
         if self.len() >= self.chains.len() {
             self.grow();
         }
-        let hash = self.keys.hash(&connection.ends().get()) as u32;
+        let hash = self.keys.hash(connection.ends().get().each_ref()) as u32;
         let place = Place {
             connection: Some(connection),
             hash,
@@ -315,17 +315,17 @@ mod tests {
                 assert_eq!(removed, Some(ends(tuple)));
                 assert!(table.get(place).is_none());
             }
-            assert_eq!(table.lives(&ends(tuple))[..], oracle[&tuple][..]);
+            assert_eq!(table.lives(ends(tuple).each_ref())[..], oracle[&tuple][..]);
             let only = match oracle[&tuple][..] {
                 [only] => Some(only),
                 _ => None,
             };
-            assert_eq!(table.only(&ends(tuple)), only);
+            assert_eq!(table.only(ends(tuple).each_ref()), only);
             let known: usize = oracle.values().map(Vec::len).sum();
             assert_eq!(table.len(), known);
         }
         for (&tuple, lives) in &oracle {
-            assert_eq!(table.lives(&ends(tuple))[..], lives[..]);
+            assert_eq!(table.lives(ends(tuple).each_ref())[..], lives[..]);
         }
         assert_eq!(table.iter().count(), table.len());
     }

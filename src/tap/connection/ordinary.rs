@@ -90,6 +90,11 @@ impl Connection {
             },
             boundary: true,
         };
+        if self.streams[1 - direction].is_smooth() {
+            // Nothing waits, no byte is urgent, and all that it acknowledges has been read.
+            self.dialogue.data(direction, chunk, sink);
+            return;
+        }
         self.deliver(direction, chunk, sink);
         if self.undecided.is_some() {
             // It was kept back.
