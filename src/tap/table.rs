@@ -10,11 +10,12 @@ use super::connection::Connection;
 /// Connections by their ends. A 4-tuple may have several lives side by side.
 ///
 /// There may be many, each far from the cache, so a search touches none but those that it finds: the chains and the hashes
-/// lie beside each other, 16 bytes for each connection.
+/// lie beside each other, 24 to 32 bytes for each connection.
 ///
 /// Invariant: each connection is in exactly one chain, the one that its hash names, and newer ones come first in it.
 pub(super) struct Table {
-    /// The first place of each chain; a power of two of them, at least as many as connections.
+    /// The first place of each chain; a power of two of them, at least twice as many as connections,
+    /// so that few places are looked at in vain.
     chains: Vec<u32>,
     places: Vec<Place>,
     /// Places that hold nothing.
@@ -60,7 +61,7 @@ pub(super) type Lives = SmallVec<[u32; 2]>;
 impl Table {
     pub(super) fn new() -> Self {
         Self {
-            chains: vec![NONE; 64],
+            chains: vec![NONE; 256],
             places: Vec::new(),
             vacant: Vec::new(),
             keys: Keys(ahash::RandomState::new()),
@@ -159,7 +160,7 @@ impl Table {
 
     /// Adds the newest life of its 4-tuple; says where it is.
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> u32 {
-        if self.len() >= self.chains.len() {
+        if self.len() * 2 >= self.chains.len() {
             self.grow();
         }
         let hash = self.keys.hash(connection.ends().get().each_ref()) as u32;
