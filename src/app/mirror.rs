@@ -432,7 +432,11 @@ pub(super) fn start_engines(
             .filter(|_| index == 0 || is_control)
             .map(Comparer::comparing);
         let (metrics, observer) = (metrics.clone(), Arc::clone(observer));
-        let engine = Engine::start(config.clone(), move |replay| {
+        let config = ReplayConfig {
+            notes_arrivals: comparing.is_some(),
+            ..config.clone()
+        };
+        let engine = Engine::start(config, move |replay| {
             count(&metrics, &replay);
             observer(Observation::Replayed(&replay));
             match &comparing {

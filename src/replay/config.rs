@@ -28,6 +28,9 @@ pub struct ReplayConfig {
     /// So many bytes of answers that are not whole yet are kept in all, so that many large and slow ones at a time do not
     /// fill the memory; beyond it a body is treated as one over [`Self::max_answer`].
     pub answer_bytes: usize,
+    /// Whether the kernel takes notes of when answers come, for [`Timings::unread`](super::Timings::unread); it costs some two percent more
+    /// for each request, and only who judges how long answers take needs it.
+    pub notes_arrivals: bool,
     /// So many connections to the target at most; beyond it captured connections share them.
     pub max_connections: NonZeroUsize,
     /// A captured connection that is silent for so long gives its target connection up.
@@ -76,6 +79,7 @@ impl ReplayConfig {
             max_body: 16 << 20,
             max_answer: 1 << 20,
             answer_bytes: 32 << 20,
+            notes_arrivals: false,
             max_connections: NonZeroUsize::new(256).unwrap_or(NonZeroUsize::MIN),
             idle: Duration::from_secs(60),
             deadlines: Deadlines::default(),

@@ -57,7 +57,7 @@ pub struct Timings {
     /// The network's share in it: the round trip of the connection, where the system tells.
     pub round_trip: Option<Duration>,
     /// This program's share in it: how long the whole answer had lain with the kernel before it was read; zero where the
-    /// system does not tell.
+    /// system does not tell, or was not asked.
     pub unread: Duration,
 }
 

@@ -36,7 +36,9 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        arrival::note(&stream);
+        if shared.config.notes_arrivals {
+            arrival::note(&stream);
+        }
         shared.connections.fetch_add(1, Ordering::Relaxed);
         let limits = MessageLimits {
             body: shared.config.max_answer,
@@ -99,8 +101,8 @@ impl Connection {
             loop {
                 ready!(self.stream.poll_read_ready(context))?;
                 let now = Instant::now();
-                let is_long =
-                    since.is_some_and(|since| now.saturating_duration_since(since) >= LONG);
+                let is_long = self.shared.config.notes_arrivals
+                    && since.is_some_and(|since| now.saturating_duration_since(since) >= LONG);
                 let receive = if is_long {
                     arrival::receive_noted
                 } else {
