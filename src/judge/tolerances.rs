@@ -77,8 +77,9 @@ impl LatencyMargin {
         (stretched as u64).saturating_add(self.floor_micros)
     }
 
-    /// The margin where there is no control. Version 1's latency comes from packets then, version 2's from a program that
-    /// has to be woken to look at the clock: on a busy machine that is milliseconds, and none of them is version 2's.
+    /// The margin where there is no control. Version 1's latency comes from packets then, and version 2's from a connection
+    /// of this program's, which sends what came within a millisecond at once: on a busy machine version 2 waits for a processor
+    /// for longer than version 1 did.
     #[must_use]
     pub fn without_control(self) -> Self {
         Self {

@@ -100,7 +100,7 @@ pub struct MarginFlags {
     max_slower: f64,
 
     /// See --max-slower: short times are not measured as well as long ones. Without --control it counts five times, since
-    /// version 1 is timed by its packets then, and version 2 by a program that has to be woken.
+    /// version 1 is timed by its packets then, version 2 by this program's connection.
     #[arg(
         long,
         value_name = "TIME",
