@@ -14,6 +14,7 @@
 
 mod examples;
 mod inbox;
+mod presence;
 mod repeats;
 mod results;
 mod table;
@@ -166,7 +167,16 @@ impl Comparing {
 
     /// What became of the replay to version 2.
     pub fn version2(&self, replay: Replay) {
-        let complete = self.0.table().version2(replay);
+        let (complete, is_back) = {
+            let mut table = self.0.table();
+            (table.version2(replay), table.take_back())
+        };
+        if is_back {
+            tracing::info!(
+                "version 2 was gone and is back: it is taken for another one, and its counts begin anew"
+            );
+            self.0.results().begin_anew();
+        }
         self.0.settle(complete);
     }
 
@@ -174,6 +184,12 @@ impl Comparing {
     pub fn control(&self, replay: Replay) {
         let complete = self.0.table().control(replay);
         self.0.settle(complete);
+    }
+
+    /// How many requests were not sent because version 2 kept failing, while it was not there at all.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.0.table().unsent
     }
 
     /// What was compared and what was not.
@@ -252,11 +268,12 @@ impl Common {
 }
 
 /// How much of the traffic was judged, from the accounts of the capture, of the version that is judged, and of comparing.
-/// With the capture's account comes how many replays it counts for a request that the full queue behind it did not take.
+/// With the capture's account comes how many replays it counts for a request that the full queue behind it did not take, and with
+/// that of comparing how many requests were [unsent](Comparing::unsent).
 pub(super) fn completeness(
     (captured, dropped): &(Account, u64),
     judged: Option<&Account>,
-    compared: &Account,
+    (compared, unsent): (&Account, u64),
 ) -> Completeness {
     let mut lost = BTreeMap::new();
     let mut note = |account: &Account, stage: Stage, share: u64| {
@@ -280,6 +297,13 @@ pub(super) fn completeness(
         note(judged, Stage::Replay, 1);
     }
     note(compared, Stage::Compare, 1);
+    // Nothing is missing of a version 2 that is not there.
+    lost.retain(|reason, count: &mut u64| {
+        if *reason == Reason::BreakerOpen.name() {
+            *count = count.saturating_sub(unsent);
+        }
+        *count > 0
+    });
     // Captured, but not looked into.
     let shed = captured.dropped(Reason::SegmentOverLimit);
     Completeness {

@@ -397,8 +397,9 @@ pub(super) fn findings(
 ) -> Findings {
     let comparing = comparer.map(Comparer::comparing);
     let compared = comparing.as_ref().map(Comparing::account);
+    let unsent = comparing.as_ref().map_or(0, Comparing::unsent);
     Findings {
-        completeness: completeness(captured, judged, &compared.unwrap_or_default()),
+        completeness: completeness(captured, judged, (&compared.unwrap_or_default(), unsent)),
         comparing,
         account,
     }
@@ -492,7 +493,7 @@ pub(super) fn finish_comparing(
     account.merge(&compared);
     let judged = targets.first().map(|target| &target.account);
     Some(Compared {
-        completeness: completeness(captured, judged, &compared),
+        completeness: completeness(captured, judged, (&compared, comparing.unsent())),
         comparing,
     })
 }

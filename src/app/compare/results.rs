@@ -58,6 +58,12 @@ impl Results {
         None
     }
 
+    /// Forgets what was found of the version 2 so far.
+    pub(super) fn begin_anew(&mut self) {
+        self.judge = Judge::new(self.judge.tally().margin);
+        self.examples = Examples::default();
+    }
+
     /// What version 1 answered to the same request before.
     fn repeat(&mut self, request: &Request, v1: &Response) -> Option<Before> {
         // A control says more, and says it of every request.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+use super::presence::{Presence, Seen};
 use super::repeats::Before;
 use crate::account::{Account, Counter, Reason};
 use crate::compare;
@@ -26,6 +27,11 @@ pub(super) struct Table {
     /// The turns that were next at some moments, the earliest first.
     moments: VecDeque<(Instant, u64)>,
     bytes: usize,
+    presence: Presence,
+    /// Whether version 2 has come back, and nobody was told.
+    is_back: bool,
+    /// So many requests were not sent while nobody was there.
+    pub(super) unsent: u64,
     /// What was offered, and what was given up here.
     pub(super) account: Account,
 }
@@ -84,6 +90,9 @@ impl Table {
             turn: 0,
             moments: VecDeque::new(),
             bytes: 0,
+            presence: Presence::default(),
+            is_back: false,
+            unsent: 0,
             account: Account::new(),
         }
     }
@@ -134,11 +143,22 @@ impl Table {
 
     /// What became of the replay to version 2.
     pub(super) fn version2(&mut self, replay: Replay) -> Option<Half> {
-        let Replay { request, outcome } = replay;
-        if let Outcome::Skipped(_) = outcome {
+        let Replay {
+            request,
+            mut outcome,
+        } = replay;
+        let seen = self.presence.note(&outcome);
+        self.is_back |= seen == Seen::Back;
+        if let Outcome::Skipped(reason) = outcome {
+            let is_unsent = seen == Seen::Absent && reason == Reason::BreakerOpen;
+            self.unsent += u64::from(is_unsent);
             // It was never replayed: nothing to judge, and the stage before has counted it.
             self.remove(request.id);
             return None;
+        }
+        if seen == Seen::Absent {
+            // As if its name had led nowhere.
+            outcome = Outcome::Failed(Reason::ResolveFailed);
         }
         self.account.count(Counter::ComparesOffered);
         let size = size_of_outcome(&outcome);
@@ -147,6 +167,11 @@ impl Table {
             self.account.drop(Reason::CompareOverBudget);
         }
         noted?
+    }
+
+    /// Whether version 2 has come back after it had gone, told once.
+    pub(super) fn take_back(&mut self) -> bool {
+        std::mem::take(&mut self.is_back)
     }
 
     /// What became of the replay to the control.
@@ -336,6 +361,30 @@ pub(super) mod tests {
 
     fn is_empty(table: &Table) -> bool {
         table.halves.is_empty() && table.bytes == 0
+    }
+
+    #[test]
+    fn a_version_2_that_is_not_there_has_not_failed() {
+        let with = |outcome| {
+            let (request, v1) = captured(7, 0, 0);
+            let mut table = expecting(7..8, false);
+            assert!(table.version1(request.id, Ok(v1)).is_none());
+            (table.version2(Replay { request, outcome }), table.unsent)
+        };
+        let (refused, _) = with(Outcome::Failed(Reason::ConnectFailed));
+        let outcome = refused.and_then(|half| half.v2);
+        assert!(matches!(
+            outcome,
+            Some(Outcome::Failed(Reason::ResolveFailed))
+        ));
+        let (lost, _) = with(Outcome::Failed(Reason::ConnectionLost));
+        let outcome = lost.and_then(|half| half.v2);
+        assert!(matches!(
+            outcome,
+            Some(Outcome::Failed(Reason::ConnectionLost))
+        ));
+        assert_eq!(with(Outcome::Skipped(Reason::BreakerOpen)).1, 1);
+        assert_eq!(with(Outcome::Skipped(Reason::SampledOut)).1, 0);
     }
 
     #[test]
