@@ -207,7 +207,7 @@ impl Connection {
         self.settle_claims(now, sink);
         for sender in [direction, 1 - direction] {
             if let Some(at) = self.streams[sender].take_due_reset() {
-                return Some(self.suspend(sender, at, now));
+                return Some(self.suspend(sender, at, None, now));
             }
         }
         if self.streams[0].has_ended() && self.streams[1].has_ended() {
@@ -297,10 +297,7 @@ impl Connection {
         let suspended = self.undecided.as_mut().and_then(|it| it.suspended.take());
         let ending = match suspended {
             Some(suspended) => {
-                for (_, kept) in &suspended.segments {
-                    count_unread(&kept.as_segment(), Reason::AfterClose, sink);
-                }
-                self.dialogue.was_reset(suspended.direction);
+                self.end_by_reset(&suspended, sink);
                 Ending::Reset
             }
             None => ending,

@@ -410,6 +410,47 @@ fn answers_captured_before_anything_of_their_client_go_to_no_later_request() {
 }
 
 #[test]
+fn what_a_reset_acknowledges_had_come_before_it() {
+    let get: &[u8] = b"GET /1 HTTP/1.1\r\n\r\n";
+    let evil: &[u8] = b"GET /2 HTTP/1.1\r\n\r\n";
+    let (end, ack) = (1 + get.len() as u32, 1001 + OK.len() as u32);
+    let rst = TcpFlags::RST | TcpFlags::ACK;
+    // The server resets, or the client does when it has its answer; the capture shows that first. Nothing that comes later is read.
+    let by_server = [
+        answered(1001, end, rst, b""),
+        sent(1, 1001, DATA, get),
+        sent(end, 1001, DATA, evil),
+    ];
+    let by_client = [
+        sent(1, 1001, DATA, get),
+        sent(end, ack, rst, b""),
+        answered(1001, end, DATA, OK),
+        answered(ack, end, DATA, OK),
+        sent(end, ack, DATA, evil),
+    ];
+    let without_a_word = [
+        answered(1001, 0, TcpFlags::RST, b""),
+        sent(1, 1001, DATA, get),
+    ];
+    let cases = [
+        (&by_server[..], vec![None], 1),
+        (&by_client[..], vec![Some(200)], 2),
+        (&without_a_word[..], vec![], 1),
+    ];
+    for (segments, expected, late) in cases {
+        let mut connections = connected();
+        for segment in segments {
+            connections.segment(segment);
+        }
+        let seen = pairs(&mut connections);
+        let answers: Vec<_> = seen.into_iter().map(|(_, status)| status).collect();
+        assert_eq!(answers, expected);
+        assert_eq!(connections.account.dropped(Reason::AfterClose), late);
+        assert_eq!(connections.account.dropped(Reason::Reset), 1);
+    }
+}
+
+#[test]
 fn a_connection_begins_anew_behind_a_reset_with_the_same_numbers() {
     let mut connections = connected();
     let rst = TcpFlags::RST | TcpFlags::ACK;

@@ -13,6 +13,8 @@ pub(super) struct Suspended {
     /// The direction of the reset, and where in that stream it was.
     pub(super) direction: usize,
     pub(super) at: u64,
+    /// How far its sender had received the opposite stream, where it says so.
+    pub(super) received: Option<u64>,
     pub(super) since: Timestamp,
     pub(super) segments: Vec<(usize, Kept)>,
     pub(super) bytes: usize,
@@ -41,19 +43,51 @@ impl Connection {
         if !stream.reset_at(at) {
             return None;
         }
-        Some(self.suspend(direction, at, now))
+        let acknowledged = self.streams[1 - direction].offset_of(segment.ack);
+        let received = acknowledged.filter(|_| segment.flags.has(TcpFlags::ACK));
+        Some(self.suspend(direction, at, received, now))
     }
 
     /// Reads nothing more until it is known whether the receiver took the reset.
-    pub(super) fn suspend(&mut self, direction: usize, at: u64, now: Timestamp) -> Timer {
+    pub(super) fn suspend(
+        &mut self,
+        direction: usize,
+        at: u64,
+        received: Option<u64>,
+        now: Timestamp,
+    ) -> Timer {
         self.undecided().suspended = Some(Suspended {
             direction,
             at,
+            received,
             since: now,
             segments: Vec::new(),
             bytes: 0,
         });
         Timer::Stall
+    }
+
+    /// The reset counts. What its sender acknowledges with it had come before, although the capture shows it behind; the rest is read
+    /// by nobody.
+    pub(super) fn end_by_reset(&mut self, suspended: &Suspended, sink: &mut Sink<'_>) {
+        for (sender, kept) in &suspended.segments {
+            let segment = kept.as_segment();
+            let ends = self.streams[*sender]
+                .offset_of(segment.seq)
+                .map(|start| start + segment.payload.len() as u64 + u64::from(segment.cut));
+            let had_come = *sender != suspended.direction
+                && suspended
+                    .received
+                    .zip(ends)
+                    .is_some_and(|(received, ends)| ends <= received)
+                && self.refuses(*sender, &segment).is_none();
+            if had_come {
+                self.accept(*sender, &segment, self.last_seen, sink);
+            } else {
+                count_unread(&segment, Reason::AfterClose, sink);
+            }
+        }
+        self.dialogue.was_reset(suspended.direction);
     }
 
     /// Keeps what comes after a reset, until the receiver shows that it did not take it.
