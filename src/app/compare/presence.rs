@@ -25,10 +25,15 @@ pub(super) enum Seen {
 }
 
 impl Presence {
+    /// Whether it was there, and is no longer.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.was_there && !self.is_there
+    }
+
     pub(super) fn note(&mut self, outcome: &Outcome) -> Seen {
         match outcome {
             Outcome::Answered(_) => {
-                let is_back = self.was_there && !self.is_there;
+                let is_back = self.is_gone();
                 *self = Self {
                     is_there: true,
                     was_there: true,
@@ -91,7 +96,9 @@ mod tests {
         }
         assert_eq!(presence.note(&skipped), Seen::Absent);
         assert_eq!(presence.note(&refused), Seen::Absent);
+        assert!(presence.is_gone());
         assert_eq!(presence.note(&answered), Seen::Back);
+        assert!(!presence.is_gone());
         assert_eq!(presence.note(&answered), Seen::There);
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Table {
     /// The turns that were next at some moments, the earliest first.
     moments: VecDeque<(Instant, u64)>,
     bytes: usize,
-    presence: Presence,
+    pub(super) presence: Presence,
     /// Whether version 2 has come back, and nobody was told.
     is_back: bool,
     /// So many requests were not sent while nobody was there.
