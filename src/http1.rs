@@ -14,5 +14,5 @@ pub use body::{Body, Framing, chunk_size};
 pub use head::{Fields, HeadError, RequestHead, ResponseHead, head_length, unfold, whole_lines};
 pub use name::{FieldName, FieldNameError};
 pub(crate) use place::{empty_line_begin, host_name_len, path_begin, range_in, range_of};
-pub(crate) use reader::strict_head;
 pub use reader::{Abandoned, BodyEnd, MessageLimits, MessageReader, Side, Step};
+pub(crate) use reader::{strict_request, strict_response};

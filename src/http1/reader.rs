@@ -210,7 +210,7 @@ impl MessageReader {
         }
     }
 
-    /// Goes on behind a head that [`strict_head`] found between messages: `behind` is what was captured with it. Call
+    /// Goes on behind a head that [`strict_request`] or [`strict_response`] found between messages: `behind` is what was captured with it. Call
     /// [`MessageReader::frame`] or [`MessageReader::stop`] before polling on.
     pub(crate) fn take_up(&mut self, behind: &[u8]) {
         debug_assert!(self.is_between_messages());
@@ -388,7 +388,16 @@ impl MessageReader {
 
     /// The head that the buffer begins with, if it is whole and follows the grammar to the letter: most do.
     fn take_strict_head(&mut self) -> Option<Step> {
-        let (length, step) = strict_head(self.side, self.limits, &self.buffer)?;
+        let (length, step) = match self.side {
+            Side::Requests => {
+                let head = strict_request(self.limits, &self.buffer)?;
+                (head.bytes().len(), Step::RequestHead(head))
+            }
+            Side::Responses => {
+                let head = strict_response(self.limits, &self.buffer)?;
+                (head.bytes().len(), Step::ResponseHead(head))
+            }
+        };
         if length == self.buffer.len() {
             self.buffer.clear();
         } else {
@@ -565,32 +574,20 @@ impl MessageReader {
     }
 }
 
-/// The head of a message of that side that `bytes` begin with, if it is whole and follows the grammar to the letter; and its
-/// length. It is copied once, for itself.
-pub(crate) fn strict_head(
-    side: Side,
-    limits: MessageLimits,
-    bytes: &[u8],
-) -> Option<(usize, Step)> {
+/// The head of a request that `bytes` begin with, if it is whole and follows the grammar to the letter. It is copied once, for
+/// itself.
+pub(crate) fn strict_request(limits: MessageLimits, bytes: &[u8]) -> Option<RequestHead> {
     let looked_at = &bytes[..bytes.len().min(MAX_AT_ONCE)];
-    match side {
-        Side::Requests => {
-            let (length, build) = RequestHead::find_strict(looked_at)?;
-            if length > limits.head || !recognise::believes_strict(looked_at) {
-                return None;
-            }
-            let head = build(Bytes::copy_from_slice(&bytes[..length]));
-            Some((length, Step::RequestHead(head)))
-        }
-        Side::Responses => {
-            let (length, build) = ResponseHead::find_strict(looked_at)?;
-            if length > limits.head {
-                return None;
-            }
-            let head = build(Bytes::copy_from_slice(&bytes[..length]));
-            Some((length, Step::ResponseHead(head)))
-        }
-    }
+    let (length, build) = RequestHead::find_strict(looked_at)?;
+    let is_taken = length <= limits.head && recognise::believes_strict(looked_at);
+    is_taken.then(|| build(Bytes::copy_from_slice(&looked_at[..length])))
+}
+
+/// The same of a response.
+pub(crate) fn strict_response(limits: MessageLimits, bytes: &[u8]) -> Option<ResponseHead> {
+    let looked_at = &bytes[..bytes.len().min(MAX_AT_ONCE)];
+    let (length, build) = ResponseHead::find_strict(looked_at)?;
+    (length <= limits.head).then(|| build(Bytes::copy_from_slice(&looked_at[..length])))
 }
 
 enum ChunkStep {

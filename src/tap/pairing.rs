@@ -175,7 +175,7 @@ impl Pairing {
     /// A request that is whole and believed, and on whose answer nothing depends: hands it out.
     pub(super) fn add_whole(
         &mut self,
-        request: Request,
+        request: Arc<Request>,
         first: Start,
         method: Method,
         sink: &mut Sink<'_>,
@@ -183,7 +183,7 @@ impl Pairing {
         debug_assert!(!method.may_tunnel());
         let expects_continue = request.head.fields().has_token("expect", "100-continue");
         self.enter(request.id, first, method, expects_continue);
-        hand_out(Arc::new(request), sink);
+        hand_out(request, sink);
         self.flush(sink);
     }
 

@@ -2,13 +2,16 @@
 //!
 //! It says what the careful way would; `tap::tests::the_short_way_says_what_the_careful_way_says` holds it to that.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Dialogue, Found};
 use crate::account::Counter;
 use crate::exchange::{Completeness, ExchangeId, Request, Response};
 use crate::http1::framing::{self, Length};
-use crate::http1::{Body, Framing, RequestHead, ResponseHead, Side, Step, strict_head};
+use crate::http1::{Body, Framing, RequestHead, ResponseHead, Side, Step};
+use crate::http1::{strict_request, strict_response};
 use crate::tap::Sink;
 use crate::tap::lane::{Chunk, Start};
 use crate::tap::pairing::Method;
@@ -28,25 +31,15 @@ impl Dialogue {
         }
         loop {
             let limits = sink.limits.message;
-            let Some((head_len, step)) = strict_head(side, limits, chunk.bytes) else {
-                return Some(chunk);
-            };
-            let behind = &chunk.bytes[head_len..];
-            let outcome = match step {
-                Step::RequestHead(head) => self
-                    .whole_request(direction, head, behind, chunk, sink)
-                    .map_err(|head| Step::RequestHead(*head)),
-                Step::ResponseHead(head) => self
-                    .whole_answer(direction, head, behind, chunk, sink)
-                    .map_err(|head| Step::ResponseHead(*head)),
-                _ => return Some(chunk),
-            };
-            let taken = match outcome {
-                Ok(body_len) => head_len + body_len,
-                Err(step) => {
-                    self.begun_message(direction, step, behind, chunk, sink);
-                    return None;
-                }
+            let taken = match side {
+                Side::Requests => match strict_request(limits, chunk.bytes) {
+                    Some(head) => self.whole_request(direction, head, chunk, sink)?,
+                    None => return Some(chunk),
+                },
+                Side::Responses => match strict_response(limits, chunk.bytes) {
+                    Some(head) => self.whole_answer(direction, head, chunk, sink)?,
+                    None => return Some(chunk),
+                },
             };
             chunk.bytes = &chunk.bytes[taken..];
             chunk.offset += taken as u64;
@@ -82,16 +75,16 @@ impl Dialogue {
         self.lanes[direction].tidy();
     }
 
-    /// Hands out a request, if all of it is there; says how long its body is. Otherwise the head comes back.
+    /// Hands out a request, if all of it is there; says how long it is. Otherwise it is gone on with the careful way.
     fn whole_request(
         &mut self,
         direction: usize,
         head: RequestHead,
-        behind: &[u8],
         chunk: Chunk<'_>,
         sink: &mut Sink<'_>,
-    ) -> Result<usize, Box<RequestHead>> {
+    ) -> Option<usize> {
         let lane = &self.lanes[direction];
+        let behind = &chunk.bytes[head.bytes().len()..];
         let (length, doubts) = framing::of_request(&head);
         let method = Method::of(&head);
         let calm = !self.framing_in_doubt
@@ -103,18 +96,19 @@ impl Dialogue {
             && !method.may_tunnel();
         let Some(body) = whole_body(length, behind, sink.limits.message.body).filter(|_| calm)
         else {
-            return Err(Box::new(head));
+            self.begun_message(direction, Step::RequestHead(head), behind, chunk, sink);
+            return None;
         };
         self.found = Found::Http;
         sink.account.count(Counter::Requests);
         let id = ExchangeId(*sink.next_exchange);
         *sink.next_exchange += 1;
-        let body_len = body.wire.len();
+        let length = head.bytes().len() + body.wire.len();
         let start = Start {
             mark: chunk.mark,
             offset: chunk.offset,
         };
-        let request = Request {
+        let request = Arc::new(Request {
             id,
             connection: self.connection,
             endpoints: self.endpoints(direction),
@@ -124,30 +118,32 @@ impl Dialogue {
             body,
             doubts,
             completeness: Completeness::Whole,
-        };
+        });
         self.pairing.add_whole(request, start, method, sink);
-        Ok(body_len)
+        Some(length)
     }
 
-    /// Hands out the answer to the oldest request, if all of it is there; says how long its body is. Otherwise the head comes
-    /// back.
+    /// Hands out the answer to the oldest request, if all of it is there; says how long it is. Otherwise it is gone on with the
+    /// careful way.
     fn whole_answer(
         &mut self,
         direction: usize,
         head: ResponseHead,
-        behind: &[u8],
         chunk: Chunk<'_>,
         sink: &mut Sink<'_>,
-    ) -> Result<usize, Box<ResponseHead>> {
+    ) -> Option<usize> {
         let client = 1 - direction;
+        let behind = &chunk.bytes[head.bytes().len()..];
         let asked = self.pairing.plainly_answers(chunk.offset);
         let calm = !self.lanes[direction].is_doubtful() && !head.is_interim();
-        let Some((id, method)) = asked.filter(|_| calm) else {
-            return Err(Box::new(head));
-        };
-        let (length, doubts) = framing::of_response(&head, method.name());
-        let Some(body) = whole_body(length, behind, sink.limits.message.body) else {
-            return Err(Box::new(head));
+        let whole = asked.filter(|_| calm).and_then(|(id, method)| {
+            let (length, doubts) = framing::of_response(&head, method.name());
+            let body = whole_body(length, behind, sink.limits.message.body)?;
+            Some((id, doubts, body))
+        });
+        let Some((id, doubts, body)) = whole else {
+            self.begun_message(direction, Step::ResponseHead(head), behind, chunk, sink);
+            return None;
         };
         self.found = Found::Http;
         sink.account.count(Counter::Responses);
@@ -156,7 +152,7 @@ impl Dialogue {
         for lane in &mut self.lanes {
             lane.foreign = false;
         }
-        let body_len = body.wire.len();
+        let length = head.bytes().len() + body.wire.len();
         let response = Response {
             first_byte: chunk.mark.time,
             last_byte: chunk.mark.time,
@@ -170,7 +166,7 @@ impl Dialogue {
         if self.lanes[client].is_paused() && !self.pairing.awaits_tunnel() {
             self.resume(client, sink);
         }
-        Ok(body_len)
+        Some(length)
     }
 }
 
