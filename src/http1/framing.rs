@@ -110,12 +110,20 @@ enum TransferCoding {
 }
 
 impl TransferCoding {
+    #[inline]
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
+        match fields.lack(TRANSFER_ENCODING) {
+            true => Self::None,
+            false => Self::of_lines(fields, doubts),
+        }
+    }
+
+    fn of_lines(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut codings = 0;
         let mut chunked = 0;
         let mut last_is_chunked = false;
         let mut lines = 0;
-        for value in fields.framing("Transfer-Encoding") {
+        for value in fields.framing(TRANSFER_ENCODING) {
             lines += 1;
             doubts.transfer_encoding |= memchr::memchr2(b'\r', b'\n', value).is_some();
             for coding in value.split(|&byte| byte == b',').map(trim_blanks) {
@@ -153,9 +161,17 @@ enum ContentLength {
 }
 
 impl ContentLength {
+    #[inline]
     fn of(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
+        match fields.lack(CONTENT_LENGTH) {
+            true => Self::None,
+            false => Self::of_lines(fields, doubts),
+        }
+    }
+
+    fn of_lines(fields: Fields<'_>, doubts: &mut Doubts) -> Self {
         let mut found = Self::None;
-        for value in fields.framing("Content-Length") {
+        for value in fields.framing(CONTENT_LENGTH) {
             // As nearly always: one field line, with one number.
             if found == Self::None
                 && let Some(length) = decimal(value)
@@ -187,6 +203,9 @@ impl ContentLength {
         found
     }
 }
+
+const TRANSFER_ENCODING: &str = "Transfer-Encoding";
+const CONTENT_LENGTH: &str = "Content-Length";
 
 /// `1*DIGIT` that fits.
 fn decimal(digits: &[u8]) -> Option<u64> {

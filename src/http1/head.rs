@@ -307,14 +307,16 @@ impl<'a> Fields<'a> {
             .map(move |field| field.value.of_bytes(self.bytes))
     }
 
+    /// Whether it is plain at first sight that no line is called `name`.
+    #[inline]
+    pub(crate) fn lack(self, name: &str) -> bool {
+        !self.marks.has(name.as_bytes())
+    }
+
     /// The lines called `name`.
     #[inline]
     fn called(self, name: &str) -> impl Iterator<Item = &'a FieldSpan> {
-        let spans = if self.marks.has(name.as_bytes()) {
-            self.spans
-        } else {
-            &[]
-        };
+        let spans = if self.lack(name) { &[] } else { self.spans };
         // Nearly all differ in length.
         let as_long = spans
             .iter()

@@ -451,7 +451,9 @@ impl Stream {
         self.advance(bytes.len() as u64);
         let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
         let surplus = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
-        self.tail.drain(..surplus);
+        if surplus > 0 {
+            self.tail.drain(..surplus);
+        }
         self.tail.extend_from_slice(bytes);
     }
 
