@@ -1,11 +1,11 @@
 //! The table of requests that wait for an answer.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
+use slab::Slab;
 
 use super::presence::{Presence, Seen};
 use super::repeats::Before;
@@ -17,10 +17,12 @@ use crate::replay::{Answer, Outcome, Replay};
 /// Joins both versions' answers to each request by its name, whichever comes first. Bounded: what waits for the longest is
 /// pushed out.
 ///
-/// Invariant: `bytes` is the sum of the sizes in `halves`; every id in `halves` is in `order`, with its `turn`.
+/// Invariant: `bytes` is the sum of the sizes in `halves`; each of these is in `places`, and in `order` with its `turn`.
 pub(super) struct Table {
     has_control: bool,
-    halves: AHashMap<ExchangeId, Half>,
+    /// Where each request that waits is in `halves`: those are large, and a map of them would be moved each time that it grows.
+    places: AHashMap<ExchangeId, usize>,
+    halves: Slab<Half>,
     /// In the order in which they came; those that wait no longer are taken out later.
     order: VecDeque<(ExchangeId, u64)>,
     turn: u64,
@@ -85,7 +87,8 @@ impl Table {
     pub(super) fn new(has_control: bool) -> Self {
         Self {
             has_control,
-            halves: AHashMap::new(),
+            places: AHashMap::new(),
+            halves: Slab::new(),
             order: VecDeque::new(),
             turn: 0,
             moments: VecDeque::new(),
@@ -105,29 +108,25 @@ impl Table {
             self.give_up(&before, Reason::Version1NotSeen);
         }
         if self.order.len() > 2 * self.halves.len() + DONE {
-            let halves = &self.halves;
-            let is_waiting = |(id, turn): &(ExchangeId, u64)| {
-                halves.get(id).is_some_and(|half| half.turn == *turn)
-            };
-            self.order.retain(is_waiting);
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|&(id, turn)| self.waiting(id, turn).is_some());
+            self.order = order;
         }
         let turn = self.turn;
         self.turn += 1;
         let size = size_of::<Half>() + request.head.bytes().len() + request.body.wire.len();
         self.bytes += size;
         self.order.push_back((id, turn));
-        self.halves.insert(
-            id,
-            Half {
-                request,
-                v1: None,
-                v2: None,
-                control: None,
-                repeat: Repeat::Unasked,
-                size,
-                turn,
-            },
-        );
+        let place = self.halves.insert(Half {
+            request,
+            v1: None,
+            v2: None,
+            control: None,
+            repeat: Repeat::Unasked,
+            size,
+            turn,
+        });
+        self.places.insert(id, place);
         self.bound();
     }
 
@@ -188,32 +187,26 @@ impl Table {
         size: usize,
         change: impl FnOnce(&mut Half),
     ) -> Option<Option<Half>> {
-        let Entry::Occupied(mut entry) = self.halves.entry(id) else {
-            return None;
-        };
-        let half = entry.get_mut();
+        let half = self.halves.get_mut(*self.places.get(&id)?)?;
         half.size += size;
         self.bytes += size;
         change(half);
-        let is_complete =
-            half.v1.is_some() && half.v2.is_some() && (!self.has_control || half.control.is_some());
-        if is_complete {
-            let half = entry.remove();
-            self.bytes -= half.size;
-            return Some(Some(half));
+        if half.v1.is_some() && half.v2.is_some() && (!self.has_control || half.control.is_some()) {
+            return Some(self.remove(id));
         }
         self.bound();
         Some(None)
     }
 
     fn remove(&mut self, id: ExchangeId) -> Option<Half> {
-        let half = self.halves.remove(&id)?;
+        let half = self.halves.try_remove(self.places.remove(&id)?)?;
         self.bytes -= half.size;
         Some(half)
     }
 
     fn waiting(&self, id: ExchangeId, turn: u64) -> Option<&Half> {
-        self.halves.get(&id).filter(|half| half.turn == turn)
+        let half = self.halves.get(*self.places.get(&id)?)?;
+        Some(half).filter(|half| half.turn == turn)
     }
 
     /// Pushes the oldest out until the rest keeps the bounds.
@@ -360,7 +353,7 @@ pub(super) mod tests {
     }
 
     fn is_empty(table: &Table) -> bool {
-        table.halves.is_empty() && table.bytes == 0
+        table.halves.is_empty() && table.places.is_empty() && table.bytes == 0
     }
 
     #[test]
