@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 use super::noise;
 use crate::exchange::Request;
@@ -70,33 +70,29 @@ fn push_template(out: &mut Vec<u8>, path: &[u8]) {
     if path.is_empty() {
         out.push(b'/');
     }
-    let mut rest = Some(path);
-    let mut length = 0;
-    while let Some(segments) = rest {
-        let segment = match memchr(b'/', segments) {
-            Some(end) => {
-                rest = Some(&segments[end + 1..]);
-                &segments[..end]
-            }
-            None => {
-                rest = None;
-                segments
-            }
-        };
-        if length > 0 {
-            out.push(b'/');
+    let (mut begin, mut sorts, mut length) = (0, 0, 0);
+    for at in 0..=path.len() {
+        let byte = path.get(at);
+        if let Some(&byte) = byte
+            && byte != b'/'
+        {
+            sorts |= SORTS[usize::from(byte)];
+            continue;
         }
         length += 1;
         if length > MOST_SEGMENTS {
             out.extend_from_slice("…".as_bytes());
             return;
         }
+        let segment = &path[begin..at];
         // Most segments are a short word or a number.
-        match bytes_of(segment) {
+        match sorts {
             WORDS | 0 if segment.len() < SHORTEST_DRAWN => out.extend_from_slice(segment),
             DIGITS => out.extend_from_slice(b"{id}"),
             _ => push_segment(out, segment),
         }
+        out.extend(byte);
+        (begin, sorts) = (at + 1, 0);
     }
 }
 

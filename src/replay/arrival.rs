@@ -47,14 +47,13 @@ pub(super) fn receive_noted(stream: &TcpStream, into: &mut [u8]) -> io::Result<A
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    use nix::sys::time::TimeSpec;
 
-    let mut notes = nix::cmsg_space!(TimeSpec);
+    let mut notes = Notes([0; 64]);
     let mut parts = [IoSliceMut::new(into)];
     let message = recvmsg::<()>(
         stream.as_raw_fd(),
         &mut parts,
-        Some(&mut notes),
+        Some(&mut notes.0),
         MsgFlags::empty(),
     )?;
     let noted = message.cmsgs()?.find_map(|note| match note {
@@ -69,6 +68,11 @@ pub(super) fn receive_noted(stream: &TcpStream, into: &mut [u8]) -> io::Result<A
         unread: unread.unwrap_or_default(),
     })
 }
+
+/// Room for the kernel's note, 32 bytes, which begins where a number may (cmsg(3)).
+#[cfg(target_os = "linux")]
+#[repr(align(8))]
+struct Notes([u8; 64]);
 
 /// Has the kernel note when bytes come in on a connection, where it can.
 #[cfg(not(target_os = "linux"))]
