@@ -352,7 +352,7 @@ named_enum! {
         Version2TooLarge = "version_2_too_large",
         /// Version 2 was not reached through no fault of its own: it was not sent to, or the program stopped.
         Version2NotReached = "version_2_not_reached",
-        /// There was no version 2 at the time: its name did not resolve.
+        /// There was no version 2 at the time: its name did not resolve, or nobody took connections there.
         NoVersion2 = "no_version_2",
         /// An answer is larger than what is compared, its codings taken off.
         ContentTooLarge = "content_too_large",
