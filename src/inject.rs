@@ -149,6 +149,10 @@ pub fn inject(manifest: &str, change: &Change, only: &[String]) -> Result<Inject
     if text != manifest && !check::is_as_meant(&documents, &found, &text, only, list) {
         return Err(InjectError::Layout);
     }
+    // What cannot be taken out again is not put in.
+    if list.is_some() {
+        inject(&text, &Change::Remove, only).map_err(|_| InjectError::Layout)?;
+    }
     let names = found.into_iter().map(|workload| workload.name);
     Ok(Injected {
         text,
