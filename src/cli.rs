@@ -135,9 +135,9 @@ impl Config {
         if let Some(flags) = flags_of_gor(&arguments) {
             return Self::of_gor(flags);
         }
-        let arguments =
-            variables::with_cleaned(Cli::command(), arguments, |name| std::env::var_os(name));
-        let mut command = variables::without_unclean(Cli::command());
+        let command = Cli::command();
+        let arguments = variables::with_cleaned(&command, arguments, |name| std::env::var_os(name));
+        let mut command = variables::without_unclean(command);
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         let cli =
             Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;

@@ -36,7 +36,7 @@ use self::table::{Half, Table};
 use crate::account::{Account, Counter, Reason, Stage};
 use crate::compare::{Difference, DifferenceKind, FieldPattern, Route, Rules};
 use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
-use crate::judge::{self, Completeness, Judge, LatencyMargin, Tally, Tolerances, Trial, Verdict};
+use crate::judge::{self, Completeness, LatencyMargin, Tally, Tolerances, Trial, Verdict};
 use crate::replay::{Replay, WhenFull};
 use crate::report::{Shown, is_failure as is_failure_to_answer};
 use crate::traffic::Redactor;
@@ -217,11 +217,11 @@ impl Comparing {
     /// last one's verdict for the next one's.
     #[must_use]
     pub fn tally_of_the_present(&self) -> Tally {
-        let tally = self.tally();
         if self.is_version_2_gone() {
-            return Judge::new(tally.margin).tally().clone();
+            Tally::new(self.0.results().judge.tally().margin)
+        } else {
+            self.tally()
         }
-        tally
     }
 
     /// Tells the judge of something that was compared elsewhere, such as side effects.

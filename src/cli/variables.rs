@@ -23,7 +23,7 @@ pub(super) fn without_unclean(command: Command) -> Command {
 /// The command line with the variables whose values had to be cleaned as flags behind the verb, unless those are there already.
 /// `variable` is the environment.
 pub(super) fn with_cleaned(
-    command: Command,
+    command: &Command,
     mut arguments: Vec<OsString>,
     variable: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Vec<OsString> {
@@ -49,7 +49,7 @@ pub(super) fn with_cleaned(
         return arguments;
     }
     // What is wrong with the command line is said when it is parsed in earnest.
-    let lenient = command.ignore_errors(true);
+    let lenient = command.clone().ignore_errors(true);
     let Ok(matches) = lenient.try_get_matches_from(&arguments) else {
         return arguments;
     };
@@ -100,7 +100,7 @@ mod tests {
             found.map(|(_, value)| OsString::from(value))
         };
         let arguments = line.split(' ').map(OsString::from).collect();
-        with_cleaned(super::super::command(), arguments, variable)
+        with_cleaned(&super::super::command(), arguments, variable)
             .into_iter()
             .map(|it| it.into_string().expect("UTF-8"))
             .collect()

@@ -60,7 +60,7 @@ impl Results {
 
     /// Forgets what was found of the version 2 so far.
     pub(super) fn begin_anew(&mut self) {
-        self.judge = Judge::new(self.judge.tally().margin);
+        self.judge.clear();
         self.examples = Examples::default();
     }
 
