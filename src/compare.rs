@@ -36,6 +36,7 @@ use self::noise::Noise;
 use crate::account::Reason;
 use crate::exchange::{Request, Response};
 use crate::http1::Body;
+use crate::traffic::body::is_json;
 
 /// What is compared.
 #[derive(Clone, Debug)]
@@ -272,7 +273,7 @@ fn trees<'a>(
 fn structured<'a>(response: &Response, bytes: &'a [u8]) -> Option<Tree<'a>> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
     // The first byte of a byte order mark.
-    if matches!(first, b'{' | b'[' | 0xef) || headers::is_json(response.head.fields()) {
+    if matches!(first, b'{' | b'[' | 0xef) || is_json(response.head.fields()) {
         Tree::parse(bytes)
     } else {
         None

@@ -105,15 +105,6 @@ pub(super) fn differences(
     cookies(v1, v2, rules, found);
 }
 
-/// Whether a body is said to be JSON: `application/json`, `application/problem+json`.
-pub(super) fn is_json(fields: Fields<'_>) -> bool {
-    let media_type = fields.get("content-type").unwrap_or_default();
-    let end = media_type.iter().position(|&byte| byte == b';');
-    let media_type = media_type[..end.unwrap_or(media_type.len())].trim_ascii_end();
-    let end = media_type.last_chunk::<4>();
-    end.is_some_and(|end| end.eq_ignore_ascii_case(b"json"))
-}
-
 /// What stands before each part of a `multipart/` body (RFC 2046 §5.1.1).
 pub(super) fn boundary(fields: Fields<'_>) -> Option<Vec<u8>> {
     let mut parts = fields.get("content-type")?.split(|&byte| byte == b';');
@@ -384,6 +375,7 @@ const NOISE: [&str; 37] = [
 mod tests {
     use super::super::tests::{answer, request};
     use super::*;
+    use crate::traffic::body::is_json;
 
     fn diff_with(headers: Headers, v1: &str, v2: &str) -> Vec<String> {
         let rules = Rules {

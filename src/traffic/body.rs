@@ -101,8 +101,8 @@ fn is_encoded(fields: Fields<'_>) -> bool {
     is_other("content-encoding", b"identity") || is_other("transfer-encoding", b"chunked")
 }
 
-/// Whether the content is said to be JSON: `application/json`, `application/vnd.api+json`, `text/json` …
-fn is_json(fields: Fields<'_>) -> bool {
+/// Whether the content is said to be JSON: `application/json`, `application/problem+json`, `text/json` …
+pub(crate) fn is_json(fields: Fields<'_>) -> bool {
     fields.get("content-type").is_some_and(|value| {
         let end = value.iter().position(|byte| *byte == b';');
         let media = value[..end.unwrap_or(value.len())].trim_ascii();
