@@ -259,16 +259,13 @@ impl Comparing {
 impl Common {
     /// Judges what is complete: here and now, if that costs little and nobody else is at it.
     fn settle(&self, complete: Option<Half>) {
-        let Some(mut half) = complete else {
+        let Some(half) = complete else {
             return;
         };
         if half.is_plain()
             && let Ok(mut results) = self.results.try_lock()
         {
-            match results.settle_plain(half) {
-                None => return,
-                Some(not_plain) => half = not_plain,
-            }
+            return results.settle(half);
         }
         if !self.inbox.put(half) {
             self.table().account.drop(Reason::CompareOverBudget);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
-use ahash::{AHashMap, RandomState};
+use ahash::RandomState;
 use bytes::Bytes;
 
 use crate::exchange::{Completeness, Doubts, Request, Response};
@@ -14,16 +14,18 @@ use crate::time::Timestamp;
 /// Version 1's last answers to safe requests, a bounded number of them.
 ///
 /// Nearly all of them are never looked at again. So their bytes are copied into one ring, and nothing else of them is kept:
-/// answers that live for seconds would have each new one take memory that no cache holds.
+/// answers that live for seconds would have each new one take memory that no cache holds. They are found by chains, out of
+/// which nothing has to be taken: what is gone ends a chain.
 ///
 /// Invariant: `kept` has the answers whose bytes are in `ring`, in this order, and nothing else is in it. Answers and bytes are
-/// numbered from the first that was ever kept; of these, `gone` answers and `gone_bytes` bytes are no longer there. `last` has
-/// the number of the latest answer to each request.
+/// numbered from the first that was ever kept; of these, `gone` answers and `gone_bytes` bytes are no longer there. `latest` has
+/// the number of the latest answer of each chain.
 pub(in crate::app) struct Repeats {
     hashes: RandomState,
-    last: AHashMap<u64, u64>,
+    latest: Box<[u32]>,
     kept: VecDeque<Kept>,
-    gone: u64,
+    /// Around again after 2³².
+    gone: u32,
     ring: VecDeque<u8>,
     gone_bytes: u64,
 }
@@ -31,6 +33,8 @@ pub(in crate::app) struct Repeats {
 /// An answer in the ring: its head, then its body as it was on the wire.
 struct Kept {
     key: u64,
+    /// The number of the one before it in its chain.
+    older: u32,
     begin: u64,
     head: usize,
     body: usize,
@@ -64,7 +68,7 @@ impl Repeats {
     pub(in crate::app) fn new() -> Self {
         Self {
             hashes: RandomState::new(),
-            last: AHashMap::new(),
+            latest: vec![0; CHAINS].into(),
             kept: VecDeque::new(),
             gone: 0,
             ring: VecDeque::new(),
@@ -84,21 +88,36 @@ impl Repeats {
         }
         let key = self.key(request);
         let asked = request.last_byte;
-        let number = self.gone + self.kept.len() as u64;
         let before = self
-            .last
-            .insert(key, number)
-            .and_then(|number| self.before(number, asked, response));
+            .last(key)
+            .and_then(|kept| self.before(kept, asked, response));
         self.keep(key, asked, response);
         before
     }
 
-    fn before(&self, number: u64, asked: Timestamp, response: &Response) -> Option<Before> {
-        let kept = self.kept.get(offset(number, self.gone)?)?;
+    /// The latest answer to such a request that is still there.
+    fn last(&self, key: u64) -> Option<&Kept> {
+        let mut place = self.place(self.latest[chain(key)])?;
+        loop {
+            let kept = &self.kept[place];
+            if kept.key == key {
+                return Some(kept);
+            }
+            place = self.place(kept.older).filter(|&older| older < place)?;
+        }
+    }
+
+    /// Where the answer of that number is among those that are left.
+    fn place(&self, number: u32) -> Option<usize> {
+        let place = number.wrapping_sub(self.gone) as usize;
+        (place < self.kept.len()).then_some(place)
+    }
+
+    fn before(&self, kept: &Kept, asked: Timestamp, response: &Response) -> Option<Before> {
         if asked.since(kept.asked).max(kept.asked.since(asked)) > WITHIN {
             return None;
         }
-        let begin = offset(kept.begin, self.gone_bytes)?;
+        let begin = usize::try_from(kept.begin.checked_sub(self.gone_bytes)?).ok()?;
         let body = begin + kept.head;
         let (head, body) = (self.bytes(begin..body), self.bytes(body..body + kept.body));
         let is = |[one, two]: [&[u8]; 2], bytes: &[u8]| {
@@ -138,8 +157,11 @@ impl Repeats {
 
     fn keep(&mut self, key: u64, asked: Timestamp, response: &Response) {
         let (head, body) = (response.head.bytes(), &response.body.wire);
+        let number = self.gone.wrapping_add(self.kept.len() as u32);
+        let older = std::mem::replace(&mut self.latest[chain(key)], number);
         self.kept.push_back(Kept {
             key,
+            older,
             begin: self.gone_bytes + self.ring.len() as u64,
             head: head.len(),
             body: body.len(),
@@ -157,11 +179,7 @@ impl Repeats {
             let size = kept.head + kept.body;
             self.ring.drain(..size);
             self.gone_bytes += size as u64;
-            // A later answer to the same request has a number of its own.
-            if self.last.get(&kept.key) == Some(&self.gone) {
-                self.last.remove(&kept.key);
-            }
-            self.gone += 1;
+            self.gone = self.gone.wrapping_add(1);
         }
     }
 
@@ -182,9 +200,9 @@ impl Repeats {
     }
 }
 
-/// Which one it is of those that are left.
-fn offset(number: u64, gone: u64) -> Option<usize> {
-    usize::try_from(number.checked_sub(gone)?).ok()
+/// The chain that it is in.
+const fn chain(key: u64) -> usize {
+    key as usize % CHAINS
 }
 
 fn is_never_the_same(name: &[u8]) -> bool {
@@ -246,6 +264,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// So many answers are kept, of so many bytes in all.
 const MOST: usize = 4096;
 const MOST_BYTES: usize = 16 << 20;
+
+/// So many chains: few have more than one answer.
+const CHAINS: usize = 4 * MOST;
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +330,31 @@ mod tests {
     }
 
     #[test]
+    fn many_answers_share_the_chains() {
+        let mut repeats = Repeats::new();
+        // Numbers go around once in it.
+        repeats.gone = u32::MAX - 5_000;
+        let mut all: Vec<(u64, u8)> = Vec::new();
+        let mut target: u64 = 1;
+        for index in 0..40_000_u32 {
+            target = target
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let (target, status) = (target >> 51, (index % 3) as u8);
+            let request = at(1, &format!("GET /{target} HTTP/1.1\r\n\r\n"));
+            let response = answer(200 + u16::from(status), "", b"");
+            let before = repeats.exchange(&request, &response);
+            let found = before.map(|before| before.status());
+            let latest = all.iter().rev().take(MOST);
+            let wanted = latest.into_iter().find(|(it, _)| *it == target);
+            let wanted = wanted.map(|&(_, status)| 200 + u16::from(status));
+            assert_eq!(found, wanted, "{index}");
+            all.push((target, status));
+        }
+        assert!(repeats.gone < u32::MAX - 5_000, "around");
+    }
+
+    #[test]
     fn who_asks_is_passed_over_however_it_is_spelled() {
         for name in NEVER_THE_SAME {
             assert!(is_never_the_same(name.as_bytes()), "{name}");
@@ -347,7 +393,8 @@ mod tests {
         for index in 0..20_000 {
             repeats.exchange(&at(1, &format!("GET /{index} HTTP/1.1\r\n\r\n")), &response);
         }
-        assert!(repeats.last.len() <= MOST && repeats.ring.len() <= MOST_BYTES);
-        assert_eq!(repeats.last.len(), repeats.kept.len());
+        assert!(repeats.kept.len() <= MOST && repeats.ring.len() <= MOST_BYTES);
+        let bytes: usize = repeats.kept.iter().map(|it| it.head + it.body).sum();
+        assert_eq!(repeats.ring.len(), bytes);
     }
 }

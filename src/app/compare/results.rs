@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Settings;
 use super::examples::{Examples, Pair};
-use super::repeats::{Before, Repeats};
-use super::table::{Half, Repeat};
+use super::repeats::Before;
+use super::table::Half;
 use crate::account::{Account, Counter, Reason};
 use crate::compare::{self, Difference, DifferenceKind, Endpoints, Rules};
 use crate::exchange::{NoAnswer, Request, Response};
@@ -23,7 +23,6 @@ pub(super) struct Results {
     endpoints: Endpoints,
     has_control: bool,
     untimed: bool,
-    repeats: Repeats,
 }
 
 impl Results {
@@ -36,42 +35,13 @@ impl Results {
             endpoints: Endpoints::new(settings.routes.clone(), MOST_ENDPOINTS),
             has_control,
             untimed: settings.untimed,
-            repeats: Repeats::new(),
         }
-    }
-
-    /// Does the same as [`Self::settle`] with a request that [is plain](Half::is_plain). It comes back if version 1 has answered
-    /// with another body before: then there may be a tree to be read.
-    pub(super) fn settle_plain(&mut self, mut half: Half) -> Option<Half> {
-        if let Some(Ok(v1)) = &half.v1 {
-            let before = self.repeat(&half.request, v1);
-            let is_plain = match &before {
-                Some(Before::Other(before)) => compare::are_same_bodies(before, v1),
-                Some(Before::Same(_)) | None => true,
-            };
-            half.repeat = Repeat::Asked(before);
-            if !is_plain {
-                return Some(half);
-            }
-        }
-        self.settle(half);
-        None
     }
 
     /// Forgets what was found of the version 2 so far.
     pub(super) fn begin_anew(&mut self) {
         self.judge.clear();
         self.examples = Examples::default();
-    }
-
-    /// What version 1 answered to the same request before.
-    fn repeat(&mut self, request: &Request, v1: &Response) -> Option<Before> {
-        // A control says more, and says it of every request.
-        if self.has_control {
-            None
-        } else {
-            self.repeats.exchange(request, v1)
-        }
     }
 
     /// Judges a request of which all is known, or counts why it cannot be judged.
@@ -121,11 +91,8 @@ impl Results {
         let reference = if self.has_control {
             control(&request, &v1, half.control, &self.rules)
         } else {
-            let before = match half.repeat {
-                Repeat::Asked(before) => before,
-                Repeat::Unasked => self.repeat(&request, &v1),
-            };
-            before.and_then(|before| repeat(&request, &before, &v1, &self.rules))
+            half.before
+                .and_then(|before| repeat(&request, &before, &v1, &self.rules))
         };
         let v1_failed = is_failure(v1.head.status());
         let v2_failed = v2
@@ -280,11 +247,11 @@ mod tests {
         prop::collection::vec(one, 0..60)
     }
 
-    /// What comes of it, and how many took the short way.
-    fn judged(all: &[Asked], has_control: bool, is_short: bool) -> (Results, u32) {
+    /// What comes of it, and how many were plain.
+    fn judged(all: &[Asked], has_control: bool) -> (Results, usize) {
         let mut results = Results::new(&Settings::default(), has_control);
         let mut table = Table::new(has_control);
-        let mut short = 0;
+        let mut plain = 0;
         for (index, &(path, bodies, is_first)) in (0..).zip(all) {
             let (request, v1) = captured(index, path, bodies[0]);
             let id = ExchangeId(index);
@@ -302,38 +269,32 @@ mod tests {
             }
             assert_eq!(complete.len(), 1);
             for half in complete {
-                let left = if is_short && half.is_plain() {
-                    results.settle_plain(half)
-                } else {
-                    Some(half)
-                };
-                short += u32::from(left.is_none());
-                if let Some(half) = left {
-                    results.settle(half);
-                }
+                plain += usize::from(half.is_plain());
+                results.settle(half);
             }
         }
         results.judge.finish();
-        (results, short)
+        (results, plain)
     }
 
     proptest! {
         #[test]
-        fn the_short_way_and_the_long_way_end_in_the_same(all in asked(), has_control in any::<bool>()) {
-            let (long, none) = judged(&all, has_control, false);
-            let (short, some) = judged(&all, has_control, true);
-            prop_assert_eq!(short.judge.tally(), long.judge.tally());
-            prop_assert_eq!(short.account, long.account);
-            prop_assert_eq!(short.examples.counts(), long.examples.counts());
+        fn who_answers_first_makes_no_difference(all in asked(), has_control in any::<bool>()) {
+            let (any, some) = judged(&all, has_control);
+            let first: Vec<Asked> = all.iter().map(|asked| (asked.0, asked.1, true)).collect();
+            let (first, same) = judged(&first, has_control);
+            prop_assert_eq!(any.judge.tally(), first.judge.tally());
+            prop_assert_eq!(any.account, first.account);
+            prop_assert_eq!(any.examples.counts(), first.examples.counts());
             let plain = |asked: &&Asked| asked.1[0] == asked.1[1] && (!has_control || asked.1[0] == asked.1[2]);
             let plain = all.iter().filter(plain).count();
-            prop_assert!(none == 0 && some as usize <= plain);
-            prop_assert!(!has_control || some as usize == plain);
+            prop_assert!(some == same && some <= plain);
+            prop_assert!(!has_control || some == plain);
         }
     }
 
     #[test]
-    fn answers_with_other_heads_take_the_short_way_too() {
+    fn answers_with_other_heads_are_plain_too() {
         let mut results = Results::new(&Settings::default(), false);
         let mut table = Table::new(false);
         for (id, fields) in [
@@ -350,7 +311,7 @@ mod tests {
             assert!(table.version2(replay).is_none());
             let half = table.version1(request.id, Ok(v1)).expect("complete");
             assert!(half.is_plain());
-            assert!(results.settle_plain(half).is_none());
+            results.settle(half);
         }
         let endpoint = &results.judge.tally().endpoints["GET /a"];
         assert_eq!((endpoint.requests, endpoint.repeated), (3, 2));
@@ -359,16 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equal_answers_take_the_short_way() {
-        let (results, short) = judged(
-            &[(1, [0; 3], true), (2, [0; 3], false), (1, [1; 3], true)],
-            false,
-            true,
-        );
-        assert_eq!(
-            short, 2,
-            "version 1 has answered the third in another way before"
-        );
+    fn what_version_1_answered_in_another_way_before_is_not_plain() {
+        let all = [(1, [0; 3], true), (2, [0; 3], false), (1, [1; 3], true)];
+        let (results, plain) = judged(&all, false);
+        assert_eq!(plain, 2, "all but the third");
         assert_eq!(results.account.get(Counter::ComparesJudged), 3);
         let endpoints = &results.judge.tally().endpoints;
         let repeated: Vec<u64> = endpoints

@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use slab::Slab;
 
 use super::presence::{Presence, Seen};
-use super::repeats::Before;
+use super::repeats::{Before, Repeats};
 use crate::account::{Account, Counter, Reason};
 use crate::compare;
 use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
@@ -20,6 +20,7 @@ use crate::replay::{Answer, Outcome, Replay};
 /// Invariant: `bytes` is the sum of the sizes in `halves`; each of these is in `places`, and in `order` with its `turn`.
 pub(super) struct Table {
     has_control: bool,
+    repeats: Repeats,
     /// Where each request that waits is in `halves`: those are large, and a map of them would be moved each time that it grows.
     places: AHashMap<ExchangeId, usize>,
     halves: Slab<Half>,
@@ -45,16 +46,11 @@ pub(super) struct Half {
     pub(super) v1: Option<Result<Response, NoAnswer>>,
     pub(super) v2: Option<Outcome>,
     pub(super) control: Option<Outcome>,
-    pub(super) repeat: Repeat,
+    /// What version 1 answered to the same request before. There is none with a control, which says more, and says it of
+    /// every request.
+    pub(super) before: Option<Before>,
     size: usize,
     turn: u64,
-}
-
-/// What version 1 answered to the same request before.
-pub(super) enum Repeat {
-    /// Nobody has asked yet.
-    Unasked,
-    Asked(Option<Before>),
 }
 
 impl Half {
@@ -63,7 +59,13 @@ impl Half {
         self.size
     }
 
-    /// Whether it can be judged, and all that answered gave the same body, of few bytes.
+    /// Whether version 1's answer can be compared with another.
+    fn is_comparable(&self, v1: &Response) -> bool {
+        v1.completeness.is_whole() && !v1.doubts.any() && !self.request.doubts.any()
+    }
+
+    /// Whether it can be judged, and all that answered, before as well, gave the same body, of few bytes: there is no tree to
+    /// be read.
     pub(super) fn is_plain(&self) -> bool {
         let (Some(Ok(v1)), Some(Outcome::Answered(v2))) = (&self.v1, &self.v2) else {
             return false;
@@ -74,12 +76,15 @@ impl Half {
             Some(Outcome::Answered(control)) => is_same(&control.response),
             _ => true,
         };
+        let before = match &self.before {
+            Some(Before::Other(before)) => is_same(before),
+            Some(Before::Same(_)) | None => true,
+        };
         self.size <= FEW_BYTES
-            && v1.completeness.is_whole()
-            && !v1.doubts.any()
-            && !self.request.doubts.any()
+            && self.is_comparable(v1)
             && is_same(&v2.response)
             && control
+            && before
     }
 }
 
@@ -87,6 +92,7 @@ impl Table {
     pub(super) fn new(has_control: bool) -> Self {
         Self {
             has_control,
+            repeats: Repeats::new(),
             places: AHashMap::new(),
             halves: Slab::new(),
             order: VecDeque::new(),
@@ -122,7 +128,7 @@ impl Table {
             v1: None,
             v2: None,
             control: None,
-            repeat: Repeat::Unasked,
+            before: None,
             size,
             turn,
         });
@@ -136,8 +142,22 @@ impl Table {
         id: ExchangeId,
         response: Result<Response, NoAnswer>,
     ) -> Option<Half> {
-        let size = response.as_ref().map_or(0, bytes_of);
-        self.note(id, size, |half| half.v1 = Some(response))?
+        let has_control = self.has_control;
+        self.note(id, |half, repeats| {
+            let mut size = response.as_ref().map_or(0, bytes_of);
+            // Now, while the answer is in the caches.
+            if !has_control
+                && let Ok(v1) = &response
+                && half.is_comparable(v1)
+            {
+                half.before = repeats.exchange(&half.request, v1);
+                if let Some(Before::Other(before)) = &half.before {
+                    size += size_of::<Response>() + bytes_of(before);
+                }
+            }
+            half.v1 = Some(response);
+            size
+        })?
     }
 
     /// What became of the replay to version 2.
@@ -160,8 +180,11 @@ impl Table {
             outcome = Outcome::Failed(Reason::ResolveFailed);
         }
         self.account.count(Counter::ComparesOffered);
-        let size = size_of_outcome(&outcome);
-        let noted = self.note(request.id, size, |half| half.v2 = Some(outcome));
+        let noted = self.note(request.id, |half, _| {
+            let size = size_of_outcome(&outcome);
+            half.v2 = Some(outcome);
+            size
+        });
         if noted.is_none() {
             self.account.drop(Reason::CompareOverBudget);
         }
@@ -176,21 +199,24 @@ impl Table {
     /// What became of the replay to the control.
     pub(super) fn control(&mut self, replay: Replay) -> Option<Half> {
         let Replay { request, outcome } = replay;
-        let size = size_of_outcome(&outcome);
-        self.note(request.id, size, |half| half.control = Some(outcome))?
+        self.note(request.id, |half, _| {
+            let size = size_of_outcome(&outcome);
+            half.control = Some(outcome);
+            size
+        })?
     }
 
-    /// Notes something of a request that waits, and takes it out if nothing is missing; `None` if there is no such request.
+    /// Notes something of a request that waits, of so many bytes as `change` says, and takes it out if nothing is missing;
+    /// `None` if there is no such request.
     fn note(
         &mut self,
         id: ExchangeId,
-        size: usize,
-        change: impl FnOnce(&mut Half),
+        change: impl FnOnce(&mut Half, &mut Repeats) -> usize,
     ) -> Option<Option<Half>> {
         let half = self.halves.get_mut(*self.places.get(&id)?)?;
+        let size = change(half, &mut self.repeats);
         half.size += size;
         self.bytes += size;
-        change(half);
         if half.v1.is_some() && half.v2.is_some() && (!self.has_control || half.control.is_some()) {
             return Some(self.remove(id));
         }
