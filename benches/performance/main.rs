@@ -20,6 +20,8 @@ mod peers;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod saturation;
+#[cfg(target_os = "linux")]
 #[path = "../support/surroundings.rs"]
 mod surroundings;
 

@@ -11,7 +11,7 @@ use super::measure::{Rounds, command_cpu, monotonic, ratios};
 use super::page::Page;
 use super::peers::{self, Load};
 use super::surroundings::{in_namespace, need, said};
-use super::{counts, offline};
+use super::{counts, offline, saturation};
 
 pub(super) fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args()
@@ -121,7 +121,7 @@ fn all() -> io::Result<()> {
     page.write(Path::new("docs/performance.md"), &machine())
 }
 
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 
 fn offline_rows(page: &mut Page, folder: &Path) -> io::Result<()> {
     let small = Traffic {
@@ -298,7 +298,7 @@ fn live_rows(page: &mut Page) -> io::Result<()> {
         body: 0,
         linger: Duration::ZERO,
     };
-    saturation(page, &stage, full)?;
+    saturation::saturation(page, &stage, full)?;
     let median = |of: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(of).collect());
     for (what, rate, requests, goal) in [
         ("lag at 10 requests a second: p50 in ms", 10, 50, "≤ 5"),
@@ -389,177 +389,6 @@ fn live_rows(page: &mut Page) -> io::Result<()> {
         Rounds(vec![run.memory]),
         "≤ the limit",
     );
-    Ok(())
-}
-
-/// As fast as the load generator goes, and half as fast, with nobody, tcpdump and shadowtap beside version 1.
-fn saturation(page: &mut Page, stage: &Stage, full: Load) -> io::Result<()> {
-    let per_100k = |run: &Run| run.cpu.total * 1e5 / run.loaded.requests as f64;
-    let throughput = |run: &Run| run.loaded.requests as f64 / run.loaded.seconds;
-    let has_gor = Command::new("gor").arg("version").output().is_ok();
-    let beside = [
-        Beside::Nobody,
-        Beside::Tcpdump,
-        Beside::Shadowtap,
-        Beside::Gor,
-    ];
-    let beside = &beside[..if has_gor { 4 } else { 3 }];
-    let mut bare = Rounds::default();
-    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); beside.len()];
-    let mut halves = runs.clone();
-    let (mut compared, mut captured) = (Vec::new(), Vec::new());
-    let alone = |who: Beside| -> &[&str] {
-        match who {
-            Beside::Shadowtap => &["--no-compare"],
-            _ => &[],
-        }
-    };
-    for _ in 0..ROUNDS {
-        bare.0
-            .push(stage.bare(full.connections, full.requests)?.total);
-        for (who, runs) in beside.iter().zip(&mut runs) {
-            runs.push(stage.run(*who, full, alone(*who))?);
-        }
-        compared.push(stage.run(Beside::Shadowtap, full, &[])?);
-        captured.push(stage.run(Beside::Capturing, full, &[])?);
-    }
-    let of = |figure: &dyn Fn(&Run) -> f64, runs: &[Run]| Rounds(runs.iter().map(figure).collect());
-    let half = of(&throughput, &runs[0]).median() / 2.0;
-    for _ in 0..ROUNDS {
-        for (who, runs) in beside.iter().zip(&mut halves) {
-            let load = Load {
-                rate: half as u32,
-                requests: full.requests / 2,
-                ..full
-            };
-            runs.push(stage.run(*who, load, alone(*who))?);
-        }
-    }
-    let tcpdump = of(&per_100k, &runs[1]);
-    let floor = Rounds(
-        bare.0
-            .iter()
-            .zip(&tcpdump.0)
-            .map(|(bare, tcpdump)| bare + tcpdump)
-            .collect(),
-    );
-    // A request that was shed was not sent: a run that sheds looks cheaper than it is.
-    let per_replay = |run: &Run| run.cpu.total * 1e5 / run.served.requests.max(1) as f64;
-    let subject = of(&per_replay, &runs[2]);
-    let kernel = of(
-        &|run| run.cpu.kernel * 1e5 / run.served.requests.max(1) as f64,
-        &runs[2],
-    );
-    page.row(
-        "live: CPU seconds for 100,000 requests captured and replayed",
-        format!(
-            "{:.2} ({:.2} bare loop, {:.2} tcpdump)",
-            floor.median(),
-            bare.median(),
-            tcpdump.median()
-        ),
-        format!(
-            "{:.2} ({:.2} of it the kernel's)",
-            subject.median(),
-            kernel.median()
-        ),
-        ratios(&subject, &floor),
-        "≤ 1.4",
-    );
-    let with_compare = of(&per_replay, &compared);
-    page.row(
-        "the same with compare, to that without",
-        format!("{:.2}", subject.median()),
-        format!("{:.2}", with_compare.median()),
-        ratios(&with_compare, &subject),
-        "≤ 1.25",
-    );
-    let complete = |run: &Run| run.served.requests as f64 * 100.0 / run.loaded.requests as f64;
-    page.row(
-        "completeness at the highest rate: percent of the requests at version 2",
-        "100",
-        format!(
-            "at {:.0} requests a second",
-            of(&throughput, &runs[2]).median()
-        ),
-        of(&complete, &runs[2]),
-        "100",
-    );
-    let [alone, dumped, mirrored] = [0, 1, 2].map(|at| of(&throughput, &runs[at]));
-    page.row(
-        "version 1's throughput at saturation, to that with tcpdump beside it",
-        format!(
-            "{:.0} a second ({:.0} alone)",
-            dumped.median(),
-            alone.median()
-        ),
-        format!(
-            "{:.0} a second, version 2 on the same cores",
-            mirrored.median()
-        ),
-        ratios(&mirrored, &dumped),
-        "≥ 0.98",
-    );
-    let captured = of(&throughput, &captured);
-    page.row(
-        "the same while shadowtap captures and sends nothing",
-        format!("{:.0} a second", dumped.median()),
-        format!("{:.0} a second", captured.median()),
-        ratios(&captured, &dumped),
-        "≥ 0.98",
-    );
-    let p99 = |run: &Run| run.loaded.p99 as f64 / 1e6;
-    let [alone, dumped, mirrored] = [0, 1, 2].map(|at| of(&p99, &halves[at]));
-    page.row(
-        "version 1's p99 at half of that, to that with tcpdump beside it",
-        format!("{:.2} ms ({:.2} alone)", dumped.median(), alone.median()),
-        format!("{:.2} ms, version 2 on the same cores", mirrored.median()),
-        ratios(&mirrored, &dumped),
-        "≤ 1.02",
-    );
-    if has_gor {
-        let (ours, theirs) = (&runs[2], &runs[3]);
-        page.row(
-            "GoReplay: its CPU for 100,000 requests, to shadowtap's",
-            format!("{:.2} s", of(&per_100k, theirs).median()),
-            format!("{:.2} s", of(&per_100k, ours).median()),
-            ratios(&of(&per_100k, theirs), &of(&per_100k, ours)),
-            "≥ 10",
-        );
-        page.row(
-            "GoReplay: its peak memory, to shadowtap's",
-            format!("{:.0} MiB", of(&|it| it.memory, theirs).median()),
-            format!("{:.0} MiB", of(&|it| it.memory, ours).median()),
-            ratios(&of(&|it| it.memory, theirs), &of(&|it| it.memory, ours)),
-            "≥ 10",
-        );
-        page.row(
-            "GoReplay: completeness in percent",
-            "100",
-            "",
-            of(&complete, theirs),
-            "–",
-        );
-        page.row(
-            "GoReplay: p50 of its lag in ms",
-            "–",
-            "",
-            of(&|it| it.served.lag_p50 as f64 / 1e6, theirs),
-            "–",
-        );
-        page.row(
-            "GoReplay: version 1's p99 at half the load, to that with tcpdump",
-            "–",
-            "",
-            ratios(&of(&p99, &halves[3]), &dumped),
-            "–",
-        );
-    } else {
-        page.note(
-            "There was no `gor` on the PATH: nothing was compared with GoReplay in this run."
-                .to_owned(),
-        );
-    }
     Ok(())
 }
 
