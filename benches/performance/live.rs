@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::measure::{Cpu, cpu_of, monotonic, peak_memory, stop, wait_for};
+use super::measure::{Cpu, MemoryGroup, cpu_of, monotonic, peak_memory, stop, wait_for};
 use super::peers::{Load, Loaded, Served};
 
 /// The address and port of version 1.
@@ -38,6 +38,8 @@ pub(crate) struct Run {
     pub(crate) cpu: Cpu,
     /// Of what looked on, in MiB.
     pub(crate) memory: f64,
+    /// What the kernel charged its control group for, in MiB, where there can be one.
+    pub(crate) charged: Option<f64>,
     /// CPU seconds of what looked on, for each second of the load.
     pub(crate) share: f64,
 }
@@ -109,7 +111,11 @@ impl Stage {
     pub(crate) fn run(&self, beside: Beside, load: Load, more: &[&str]) -> io::Result<Run> {
         let mut v2 = Server::start(&mut Command::new(&self.myself), V2)?;
         let watcher = self.beside(beside, more)?;
+        let group = MemoryGroup::new();
         if let Some(watcher) = &watcher {
+            if let Some(group) = &group {
+                group.take(watcher)?;
+            }
             self.wait_until_it_captures(watcher.id())?;
         }
         let mut run = Run::default();
@@ -140,6 +146,7 @@ impl Stage {
         wait_for(&client)?;
         if let Some(watcher) = watcher {
             run.memory = peak_memory(&watcher).unwrap_or(f64::NAN);
+            run.charged = group.as_ref().and_then(MemoryGroup::peak);
             run.cpu = stop(&watcher)?;
         }
         run.served = v2.stop()?;

@@ -1,6 +1,8 @@
 //! CPU time, and what is made of several rounds.
 
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// CPU seconds that this thread has used.
@@ -85,7 +87,7 @@ pub(crate) fn stop(child: &Child) -> io::Result<Cpu> {
 
 /// The most memory that a running process has had at a time, in MiB.
 pub(crate) fn peak_memory(child: &Child) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -93,11 +95,52 @@ pub(crate) fn peak_memory(child: &Child) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
+/// A memory control group for one process: what the kernel charges a pod for.
+pub(crate) struct MemoryGroup {
+    folder: PathBuf,
+    peak: &'static str,
+}
+
+impl MemoryGroup {
+    /// `None` where there are no control groups for memory, or this user may not make one.
+    pub(crate) fn new() -> Option<Self> {
+        let name = format!("shadowtap-bench-{}", std::process::id());
+        [
+            ("/sys/fs/cgroup", "memory.peak"),
+            ("/sys/fs/cgroup/memory", "memory.max_usage_in_bytes"),
+        ]
+        .into_iter()
+        .find_map(|(mounted, peak)| {
+            let folder = Path::new(mounted).join(&name);
+            fs::create_dir(&folder).ok()?;
+            let group = Self { folder, peak };
+            group.peak().is_some().then_some(group)
+        })
+    }
+
+    /// From now on it is charged for what the process takes.
+    pub(crate) fn take(&self, child: &Child) -> io::Result<()> {
+        fs::write(self.folder.join("cgroup.procs"), child.id().to_string())
+    }
+
+    /// The most that it was charged for at a time, in MiB.
+    pub(crate) fn peak(&self) -> Option<f64> {
+        let text = fs::read_to_string(self.folder.join(self.peak)).ok()?;
+        Some(text.trim().parse::<f64>().ok()? / f64::from(1 << 20))
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 /// CPU seconds that a running process has used.
 pub(crate) fn cpu_of(child: &Child) -> Option<f64> {
     let mut total = 0.0;
-    for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()? {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+    for task in fs::read_dir(format!("/proc/{}/task", child.id())).ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
         total += text.split(' ').next()?.parse::<f64>().ok()? / 1e9;
     }
     Some(total)

@@ -374,6 +374,19 @@ fn live_rows(page: &mut Page) -> io::Result<()> {
         Rounds(vec![run.memory]),
         "≤ 32",
     );
+    match run.charged {
+        Some(charged) => page.row(
+            "the same, as a pod is charged for it (memory control group, at most): MiB",
+            "–",
+            "the kernel's buffer is not charged",
+            Rounds(vec![charged]),
+            "≤ 32",
+        ),
+        None => page.note(
+            "No memory control group could be made: what a pod is charged for was not measured."
+                .to_owned(),
+        ),
+    }
     let large = Load {
         connections: 1000,
         requests: 1000,
