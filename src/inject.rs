@@ -45,6 +45,8 @@ pub enum Done {
     Removed,
     /// Nothing was to be done.
     Unchanged,
+    /// It runs only while a Helm release is installed, changed or tested, and was not named.
+    HelmHook,
 }
 
 impl fmt::Display for Done {
@@ -54,6 +56,9 @@ impl fmt::Display for Done {
             Self::Updated => "the sidecar is brought up to date",
             Self::Removed => "the sidecar is taken out",
             Self::Unchanged => "nothing is to be done",
+            Self::HelmHook => {
+                "left as it is, since it is a Helm hook, which serves nobody; --workload NAME adds the sidecar all the same"
+            }
         })
     }
 }
@@ -82,7 +87,10 @@ pub enum InjectError {
         wanted: &'static str,
     },
     /// Which port is to be watched cannot be told.
-    #[error("{workload}: {detail}; say which port version 1 listens on: --port PORT")]
+    #[error(
+        "{workload}: {detail}; say which port version 1 listens on: --port PORT, or leave this one out by naming the others: \
+         --workload NAME"
+    )]
     Port {
         /// Which workload.
         workload: String,
@@ -100,6 +108,16 @@ pub enum InjectError {
         container: String,
         /// The port.
         port: u16,
+    },
+    /// A container of somebody else's has the sidecar's name.
+    #[error(
+        "{workload}: it has a container called '{name}' that is not the sidecar: neither its image nor its arguments are, and it \
+         would be lost; rename it, or name the other workloads: --workload NAME",
+        name = sidecar::NAME
+    )]
+    NameTaken {
+        /// Which workload.
+        workload: String,
     },
     /// The pod has no network of its own.
     #[error(
@@ -139,7 +157,10 @@ pub fn inject(manifest: &str, change: &Change, only: &[String]) -> Result<Inject
     let mut edits = Edits::new(manifest);
     let mut dones = Vec::new();
     for workload in &found {
-        dones.push(workload.apply(change, &mut edits)?);
+        dones.push(match change {
+            Change::Add(_) if workload.is_hook => Done::HelmHook,
+            _ => workload.apply(change, &mut edits)?,
+        });
     }
     let text = edits.apply();
     let list = match change {
@@ -166,6 +187,8 @@ struct Workload<'a> {
     name: String,
     kind: &'a str,
     spec: Option<&'a Node>,
+    /// Whether it is a Helm hook that nobody named.
+    is_hook: bool,
 }
 
 fn find_workloads<'a>(node: &'a Node, only: &[String], found: &mut Vec<Workload<'a>>) {
@@ -215,6 +238,10 @@ fn find_workloads<'a>(node: &'a Node, only: &[String], found: &mut Vec<Workload<
         name: format!("{kind} {}", name.unwrap_or("without a name")),
         kind,
         spec,
+        is_hook: only.is_empty()
+            && node
+                .at(&["metadata", "annotations", "helm.sh/hook"])
+                .is_some(),
     });
 }
 
@@ -236,9 +263,12 @@ impl Workload<'_> {
         for list in ["initContainers", "volumes"] {
             self.list(spec, list)?;
         }
-        let had = ["initContainers", "containers"]
-            .iter()
-            .any(|list| spec.item(list, sidecar::NAME).is_some());
+        let named = ["initContainers", "containers"].map(|list| spec.item(list, sidecar::NAME));
+        let had = named.iter().any(Option::is_some);
+        if named.iter().flatten().any(|(_, it)| !sidecar::is_one(it)) {
+            let workload = self.name.clone();
+            return Err(InjectError::NameTaken { workload });
+        }
         let before = edits.len();
         match change {
             Change::Remove => {

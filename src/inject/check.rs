@@ -22,7 +22,13 @@ pub(super) fn is_as_meant(
     for document in &after {
         find_workloads(document, only, &mut changed);
     }
-    let specs: Vec<&Node> = workloads.iter().filter_map(|it| it.spec).collect();
+    // These are left as they are.
+    let is_meant = |it: &Workload<'_>| list.is_none() || !it.is_hook;
+    let specs: Vec<&Node> = workloads
+        .iter()
+        .filter(|it| is_meant(it))
+        .filter_map(|it| it.spec)
+        .collect();
     let is_in_place = |spec: &Node| {
         OURS.iter().all(|(own, name)| {
             let items = spec.get(own).map_or(&[][..], Node::items);
@@ -33,7 +39,11 @@ pub(super) fn is_as_meant(
     };
     before.len() == after.len()
         && changed.len() == workloads.len()
-        && changed.iter().filter_map(|it| it.spec).all(is_in_place)
+        && changed
+            .iter()
+            .filter(|it| is_meant(it))
+            .filter_map(|it| it.spec)
+            .all(is_in_place)
         && before
             .iter()
             .zip(&after)

@@ -142,6 +142,26 @@ impl Sidecar {
     }
 }
 
+/// Whether a container of that name is the sidecar, and not one of the application that happens to be called so: by its
+/// image, by what it runs, or by the volume that only the sidecar has.
+pub(super) fn is_one(container: &Node) -> bool {
+    let is_image = |image: &str| {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        name.split([':', '@']).next() == Some(NAME)
+    };
+    let texts = |field: &str| container.get(field).map_or(&[][..], Node::items);
+    let mut words = ["command", "args"]
+        .into_iter()
+        .flat_map(texts)
+        .filter_map(Node::text);
+    container
+        .get("image")
+        .and_then(Node::text)
+        .is_some_and(is_image)
+        || words.any(|word| word == "mirror")
+        || container.item("volumeMounts", NO_TOKEN).is_some()
+}
+
 /// The volume.
 pub(super) fn no_token() -> Piece {
     map([

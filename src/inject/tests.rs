@@ -217,7 +217,7 @@ fn a_null_list_is_none() {
 fn neighbours_that_were_both_added_go_together() {
     // The cluster, or a person, may have put them anywhere.
     let lists = [
-        r#""initContainers":[{"name":"shadowtap"}]"#,
+        r#""initContainers":[{"name":"shadowtap","image":"shadowtap:1"}]"#,
         r#""volumes":[{"name":"shadowtap-no-token"}]"#,
         r#""containers":[{"name":"a"}]"#,
     ];
@@ -237,8 +237,7 @@ fn neighbours_that_were_both_added_go_together() {
             "{manifest}"
         );
     }
-    let manifest =
-        "kind: Pod\nspec:\n  initContainers: [ {name: shadowtap}, ]\n  containers: [{name: a}]\n";
+    let manifest = "kind: Pod\nspec:\n  initContainers: [ {name: shadowtap, image: shadowtap}, ]\n  containers: [{name: a}]\n";
     let without = injected(manifest, &Change::Remove).text;
     assert!(without.contains("initContainers: [ "), "{without}");
 }
@@ -384,6 +383,75 @@ fn only_the_workloads_that_are_named() {
     let with = inject(&manifest, &add(Kind::Native), &["b".to_owned()]).expect("it is there");
     assert_eq!(with.workloads, [("Pod b".to_owned(), Done::Added)]);
     assert_eq!(with.text.matches("image: shadowtap").count(), 1);
+}
+
+/// What `helm template` gives of the chart that `helm create` makes ends in a test, a pod without a port.
+#[test]
+fn a_helm_hook_is_left_as_it_is_unless_it_is_named() {
+    let app = "kind: Deployment\nmetadata: {name: shop}\nspec: {template: {spec: {containers: [{name: a, ports: [{containerPort: 80}]}]}}}\n";
+    let hook = "kind: Pod\nmetadata:\n  name: shop-test\n  annotations:\n    \"helm.sh/hook\": test\nspec: {containers: [{name: wget, command: [wget]}]}\n";
+    let manifest = format!("{app}---\n# Source: tests/test-connection.yaml\n{hook}");
+    let with = injected(&manifest, &add(Kind::Native));
+    assert_eq!(
+        with.workloads.iter().map(|it| it.1).collect::<Vec<_>>(),
+        [Done::Added, Done::HelmHook]
+    );
+    assert!(with.text.ends_with(hook), "{}", with.text);
+    assert_eq!(injected(&with.text, &add(Kind::Native)).text, with.text);
+    assert_eq!(injected(&with.text, &Change::Remove).text, manifest);
+
+    let Change::Add(mut sidecar) = add(Kind::Native) else {
+        unreachable!("it adds");
+    };
+    sidecar.watched = vec![WatchedEnd {
+        address: None,
+        port: 80,
+    }];
+    let named = inject(&manifest, &Change::Add(sidecar), &["shop-test".to_owned()]);
+    let named = named.expect("it is there");
+    assert_eq!(named.workloads, [("Pod shop-test".to_owned(), Done::Added)]);
+    // Nobody has to name it to take the sidecar out again.
+    assert_eq!(injected(&named.text, &Change::Remove).text, manifest);
+}
+
+#[test]
+fn a_container_of_the_application_that_is_called_like_the_sidecar_stays() {
+    for (container, is_ours) in [
+        ("image: corp/shop:1", false),
+        ("image: shadowtap.example/shop", false),
+        ("image: corp/shop:1, args: [serve, --mirror]", false),
+        (
+            "image: registry.example:5000/tools/shadowtap@sha256:00",
+            true,
+        ),
+        ("image: corp/tap:1, args: [mirror, --port=80]", true),
+        ("image: corp/tap:1, command: [/bin/tap, mirror]", true),
+        (
+            "image: corp/tap:1, volumeMounts: [{name: shadowtap-no-token, mountPath: /x}]",
+            true,
+        ),
+    ] {
+        for list in ["containers", "initContainers"] {
+            let other = "containers: [{name: a, ports: [{containerPort: 80}]}";
+            let manifest = match list {
+                "containers" => {
+                    format!("kind: Pod\nspec: {{{other}, {{name: shadowtap, {container}}}]}}\n")
+                }
+                _ => format!(
+                    "kind: Pod\nspec: {{{other}], {list}: [{{name: shadowtap, {container}}}]}}\n"
+                ),
+            };
+            for change in [add(Kind::Native), add(Kind::Classic), Change::Remove] {
+                match inject(&manifest, &change, &[]) {
+                    Ok(_) => assert!(is_ours, "{manifest}"),
+                    Err(error) => {
+                        assert!(!is_ours, "{manifest}: {error}");
+                        assert!(error.to_string().contains("rename it"), "{error}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
