@@ -26,7 +26,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 pub use endpoint::{Endpoints, Route, RouteError};
-pub use field::{FieldPattern, FieldPatternError};
+pub use field::{FieldPattern, FieldPatternError, Ignore};
 pub use headers::Headers;
 
 use self::decode::Content;
@@ -44,7 +44,7 @@ pub struct Rules {
     /// These header fields.
     pub headers: Headers,
     /// Not these fields, nor what is below them.
-    pub ignore: Vec<FieldPattern>,
+    pub ignore: Vec<Ignore>,
     /// Bodies of so many bytes at most, their codings taken off.
     pub most_content: usize,
 }
@@ -60,8 +60,13 @@ impl Default for Rules {
 }
 
 impl Rules {
-    fn ignores(&self, field: &str) -> bool {
-        self.ignore.iter().any(|pattern| pattern.covers(field))
+    /// Whether nothing in the field is compared.
+    fn ignores_all(&self, field: &str) -> bool {
+        self.ignore.iter().any(|it| it.is_of_all(field))
+    }
+
+    fn ignores(&self, field: &str, kind: DifferenceKind) -> bool {
+        self.ignore.iter().any(|it| it.is_of(field, kind))
     }
 }
 

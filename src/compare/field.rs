@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::DifferenceKind;
+
 /// A field or a group of fields, as `--ignore` and `--redact` take it.
 ///
 /// `body.items[].updatedAt` is that field and whatever is below it. `*` stands for any part of one name, `**` for any
@@ -84,6 +86,50 @@ impl FieldPattern {
         ["body", "*"]
             .into_iter()
             .any(|begin| self.text.starts_with(begin))
+    }
+}
+
+/// What `--ignore` takes: a field and what is below it, or one kind of difference there, written as reports print it:
+/// `body.items (order)`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ignore {
+    field: FieldPattern,
+    /// `None` is any.
+    kind: Option<DifferenceKind>,
+}
+
+impl FromStr for Ignore {
+    type Err = FieldPatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let with_kind = text.strip_suffix(')').and_then(|text| {
+            let (field, name) = text.rsplit_once(" (")?;
+            let kind = DifferenceKind::ALL
+                .into_iter()
+                .find(|kind| kind.name() == name)?;
+            Some((field, kind))
+        });
+        let (field, kind) = match with_kind {
+            Some((field, kind)) => (field, Some(kind)),
+            None => (text, None),
+        };
+        Ok(Self {
+            field: field.parse()?,
+            kind,
+        })
+    }
+}
+
+impl Ignore {
+    /// Whether the field is left out, whatever is different there.
+    pub(super) fn is_of_all(&self, field: &str) -> bool {
+        self.kind.is_none() && self.field.covers(field)
+    }
+
+    /// Whether this kind of difference in the field is left out.
+    pub(super) fn is_of(&self, field: &str, kind: DifferenceKind) -> bool {
+        self.kind.is_none_or(|it| it == kind) && self.field.covers(field)
     }
 }
 
@@ -296,6 +342,29 @@ mod tests {
         for wrong in ["", "  ", "items[].price", "head.etag", "header.", "a.b"] {
             assert!(wrong.parse::<FieldPattern>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_ignored() {
+        let is_of = |text: &str, field: &str, kind| {
+            let ignore: Ignore = text.parse().unwrap();
+            (ignore.is_of(field, kind), ignore.is_of_all(field))
+        };
+        for kind in DifferenceKind::ALL {
+            let told = format!("body.items ({kind})");
+            assert_eq!(is_of(&told, "body.items", kind), (true, false));
+            assert_eq!(is_of(&told, "body.items[].tags", kind), (true, false));
+            assert_eq!(is_of(&told, "body.item", kind), (false, false));
+            assert_eq!(is_of("body.items", "body.items", kind), (true, true));
+        }
+        let value = DifferenceKind::Value;
+        assert_eq!(is_of("tags (order)", "body.tags", value), (false, false));
+        assert_eq!(
+            is_of("a (b)", "body[\"a (b)\"]", value),
+            (true, true),
+            "a name"
+        );
+        assert!("items[].price (value)".parse::<Ignore>().is_err());
     }
 
     #[test]

@@ -30,7 +30,8 @@ impl Found {
         example: impl FnOnce() -> (Option<String>, Option<String>),
     ) {
         let is_known = |it: &Difference| it.kind == kind && *it.field == *field;
-        let is_ignored = || rules.ignores(field) || named.is_some_and(|named| rules.ignores(named));
+        let is_ignored =
+            || rules.ignores(field, kind) || named.is_some_and(|named| rules.ignores(named, kind));
         if self.differences.iter().any(is_known) || is_ignored() {
             return;
         }

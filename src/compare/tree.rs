@@ -204,7 +204,8 @@ impl Walk<'_> {
     fn form(&mut self, tree: &Tree<'_>) -> u64 {
         let mut hasher = self.hashes.build_hasher();
         if !self.rules.ignore.is_empty()
-            && (self.rules.ignores(self.path.as_str()) || self.rules.ignores(self.named().as_str()))
+            && (self.rules.ignores_all(self.path.as_str())
+                || self.rules.ignores_all(self.named().as_str()))
         {
             return 0;
         }
@@ -218,11 +219,20 @@ impl Walk<'_> {
                 None => it.hash(&mut hasher),
             },
             Tree::Array(it) => {
+                let has_order = !self
+                    .rules
+                    .ignores(self.path.as_str(), DifferenceKind::Order);
                 let mark = self.mark();
                 self.elements();
+                let mut sum: u64 = 0;
                 for element in it {
-                    self.form(element).hash(&mut hasher);
+                    let form = self.form(element);
+                    sum = sum.wrapping_add(form);
+                    if has_order {
+                        form.hash(&mut hasher);
+                    }
                 }
+                sum.hash(&mut hasher);
                 self.back_to(mark);
             }
             Tree::Object(it) => {
@@ -472,6 +482,24 @@ mod tests {
             diff(json!(["1980-05-01"]), json!(["1981-05-01"])),
             ["body[] value"]
         );
+    }
+
+    #[test]
+    fn an_order_that_is_ignored() {
+        let rules = Rules {
+            ignore: vec!["tags (order)".parse().unwrap()],
+            ..Rules::default()
+        };
+        let item = |tags: &[u32]| json!({"tags": tags});
+        let differ = |one, two| names(&diff_with(&rules, &one, &two));
+        assert!(differ(item(&[1, 2, 3]), item(&[3, 2, 1])).is_empty());
+        assert_eq!(
+            differ(item(&[1, 2]), item(&[2, 3])),
+            diff(item(&[1, 2]), item(&[2, 3]))
+        );
+        let one = json!([item(&[1, 2]), item(&[3, 4])]);
+        let two = json!([item(&[4, 3]), item(&[2, 1])]);
+        assert_eq!(differ(one, two), ["body order"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 use super::{MarginFlags, ToleranceFlags, Wrong};
 use crate::admin::AdminConfig;
 use crate::app::compare::Settings;
-use crate::compare::{FieldPattern, Headers, Route, Rules};
+use crate::compare::{FieldPattern, Headers, Ignore, Route, Rules};
 use crate::http1::FieldName;
 use crate::judge::Tolerances;
 use crate::record::Format;
@@ -32,14 +32,15 @@ pub struct CompareFlags {
     compare_headers: Vec<Header>,
 
     /// Do not compare this field: body.items[].updatedAt, header.etag, or updatedAt for all of that name; '*' is any part
-    /// of a name, '**' any number of names.
+    /// of a name, '**' any number of names. 'body.items (order)' leaves out this kind of difference alone: missing, extra, type, value,
+    /// order or length.
     #[arg(
         long,
         value_name = "FIELD",
         value_delimiter = '\n',
         env = "SHADOWTAP_IGNORE"
     )]
-    ignore: Vec<FieldPattern>,
+    ignore: Vec<Ignore>,
 
     /// Take the requests that match this template as one endpoint: /shops/{shop}/items/{item}, 'GET /files/**'.
     #[arg(
