@@ -12,6 +12,7 @@ mod completeness;
 mod docket;
 mod evidence;
 mod moments;
+mod presence;
 mod tally;
 mod tolerances;
 mod trial;
@@ -26,6 +27,7 @@ use ahash::AHashMap;
 pub use buckets::Buckets;
 pub use completeness::{Completeness, Recent};
 pub use docket::Docket;
+pub use presence::{Absence, Presence};
 pub use tally::{
     EndpointTally, Field, FieldTally, LatencyTally, Mismatch, MomentTally, Pairs, Tally,
 };

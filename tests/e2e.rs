@@ -381,6 +381,11 @@ fn a_dead_version_2_costs_nothing_but_its_replays() {
             said.contains("0 of 49") || said.contains("of 49 to"),
             "{said}"
         );
+        // Not only that nothing was judged.
+        assert!(
+            said.contains("  version 2 has not answered yet: "),
+            "{said}"
+        );
         assert_eq!(stage.served("v2").total(), 0);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shadowtap::compare::DifferenceKind;
 use shadowtap::judge::{
-    Completeness, Decider, Decision, Judge, Latency, LatencyMargin, MomentTally, Reference,
-    ReferenceKind, Standing, Tally, Tolerances, Trial, Verdict, verdict,
+    Absence, Completeness, Decider, Decision, Docket, Judge, Latency, LatencyMargin, MomentTally,
+    Presence, Reference, ReferenceKind, Standing, Tally, Tolerances, Trial, Verdict, verdict,
 };
 use shadowtap::time::Timestamp;
 
@@ -412,6 +412,171 @@ fn what_was_not_judged_holds_everything() {
     }
 }
 
+/// Of a version 2 that came back.
+const BACK: Presence = Presence {
+    absence: None,
+    gone_after: 2_500,
+    missing: 7_000,
+    pods: 1,
+};
+
+#[test]
+fn one_that_came_back_is_held_until_it_has_stayed_and_may_be_rejected() {
+    let with = |presence: Presence, tally: Tally| weighed(&Tally { presence, ..tally });
+    let good = || judged([(3000, plain("GET /"))]);
+    assert_eq!(with(Presence::default(), good()).needs, Some(0));
+    let held = with(BACK, good());
+    assert_eq!((held.verdict, held.needs), (Decision::Continue, Some(7000)));
+    assert_eq!(held.presence, BACK);
+    assert_eq!(
+        held.reasons[0],
+        "version 2 was gone after 2,500 requests; 7,000 more without that until it counts as one that stays"
+    );
+    // The other requests that are needed come beside these.
+    let missing = 100;
+    let few = with(
+        Presence { missing, ..BACK },
+        judged([(1000, plain("GET /"))]),
+    );
+    assert_eq!((few.verdict, few.needs), (Decision::Continue, Some(817)));
+    let stayed = with(Presence { missing: 0, ..BACK }, good());
+    assert_eq!(stayed.verdict, Decision::Promote, "{:?}", stayed.reasons);
+
+    let failing = Trial {
+        v2_failed: true,
+        ..plain("GET /")
+    };
+    let bad = with(BACK, judged([(300, failing)]));
+    assert_eq!(bad.verdict, Decision::Reject);
+    assert!(
+        bad.reasons[0].contains("failed 300 of 300"),
+        "{:?}",
+        bad.reasons
+    );
+    assert!(bad.reasons.iter().any(|it| it.contains("gone after 2,500")));
+}
+
+#[test]
+fn one_that_does_not_answer_is_told_with_the_time_and_is_not_promoted() {
+    let absence = Absence {
+        since_millis: 1_700_000_000_999,
+        refused: 1_234,
+        had_answered: true,
+        pods: 1,
+    };
+    let with = |absence, tally: Tally| {
+        let presence = Presence {
+            absence: Some(absence),
+            ..Presence::default()
+        };
+        weighed(&Tally { presence, ..tally })
+    };
+    let gone = with(absence, Tally::default());
+    assert_eq!(
+        gone.reasons,
+        [
+            "version 2 has not answered since 2023-11-14 22:13:20 UTC: 1,234 connections could not be made; counts begin anew when \
+             one answers",
+            "nothing was judged yet"
+        ]
+    );
+    let never = Absence {
+        had_answered: false,
+        refused: 1,
+        ..absence
+    };
+    assert_eq!(
+        with(never, Tally::default()).reasons[0],
+        "version 2 has not answered yet: a connection could not be made since 2023-11-14 22:13:20 UTC"
+    );
+    let paused = Absence {
+        refused: 0,
+        ..absence
+    };
+    let paused = with(paused, Tally::default());
+    assert!(
+        paused.reasons[0].contains("UTC: its name leads to version 1;"),
+        "{:?}",
+        paused.reasons
+    );
+    let late = with(absence, judged([(3000, plain("GET /"))]));
+    assert_eq!(late.verdict, Decision::Continue, "{:?}", late.reasons);
+}
+
+#[test]
+fn what_sidecars_know_of_its_being_there_adds_up() {
+    let of = |presence| Tally {
+        presence,
+        ..judged([(2000, plain("GET /"))])
+    };
+    let absence = |since_millis, had_answered| Absence {
+        since_millis,
+        refused: 20,
+        had_answered,
+        pods: 1,
+    };
+    let gone = Presence {
+        absence: Some(absence(2_000, true)),
+        pods: 1,
+        ..Presence::default()
+    };
+    let never = Presence {
+        absence: Some(absence(1_000, false)),
+        pods: 1,
+        ..Presence::default()
+    };
+    let mut sum = of(BACK);
+    for presence in [BACK, gone, never, Presence::default()] {
+        sum.merge(&of(presence)).expect("the same margins");
+    }
+    assert_eq!(
+        sum.presence,
+        Presence {
+            absence: Some(Absence {
+                since_millis: 1_000,
+                refused: 40,
+                had_answered: true,
+                pods: 2,
+            }),
+            gone_after: 5_000,
+            missing: 14_000,
+            pods: 5,
+        }
+    );
+    let verdict = weighed(&sum);
+    assert_eq!(verdict.verdict, Decision::Continue);
+    assert!(
+        verdict.reasons[0].starts_with("version 2 has not answered to 2 of 5 sidecars since 1970-01-01 00:00:01 UTC: 40 connections"),
+        "{:?}",
+        verdict.reasons
+    );
+    assert!(verdict.reasons[1].contains("gone after 5,000 requests; 14,000 more"));
+    // One is enough to hold it.
+    let mut sum = of(Presence::default());
+    sum.merge(&of(gone)).expect("the same margins");
+    assert_eq!(weighed(&sum).verdict, Decision::Continue);
+    let mut sum = of(Presence::default());
+    sum.merge(&of(Presence::default()))
+        .expect("the same margins");
+    assert_eq!(weighed(&sum).verdict, Decision::Promote);
+}
+
+#[test]
+fn what_an_older_sidecar_tells_is_read() {
+    let mut docket = Docket {
+        tally: judged([(2000, plain("GET /"))]),
+        ..Docket::default()
+    };
+    docket.tally.presence = BACK;
+    let mut older = serde_json::to_value(&docket).expect("JSON");
+    let tally = older["tally"].as_object_mut().expect("an object");
+    assert!(tally.remove("presence").is_some());
+    let older: Docket = serde_json::from_value(older).expect("a docket");
+    assert_eq!(older.verdict().verdict, Decision::Promote);
+    docket.merge(&older).expect("the same margins");
+    assert_eq!(docket.tally.presence, Presence { pods: 2, ..BACK });
+}
+
 #[test]
 fn tallies_of_several_pods_are_the_tally_of_one_judge() {
     for seed in 0..50 {
@@ -463,6 +628,7 @@ fn tallies_of_several_pods_are_the_tally_of_one_judge() {
         let mut one = one.tally().clone();
         // Each pod holds latencies against its own past, and has its own moments: as fair, and not the same.
         for tally in [&mut one, &mut sum] {
+            tally.presence = Presence::default();
             tally.moments = MomentTally::default();
             for endpoint in tally.endpoints.values_mut() {
                 endpoint.latency.beyond = Default::default();

@@ -141,6 +141,86 @@ fn from_the_first_apply_to_the_switch_and_back() {
 }
 
 #[test]
+fn a_version_2_that_crashes_is_not_promoted_between_two_crashes() {
+    let Some(cluster) = Cluster::build() else {
+        return;
+    };
+    let (client, pod1) = (cluster.pod("client", 9), cluster.pod("v1", 2));
+    let pod2 = cluster.pod("v2", 3);
+    let _v1 = pod1.app("v1.0.0", &[]);
+    // A few requests are enough to judge by.
+    let target = format!("http://{}:{PORT}", pod2.address);
+    let lenient = [
+        "--max-difference=90%",
+        "--max-errors=90%",
+        "--max-slow=90%",
+        "--slower-floor=60s",
+        "--min-completeness=1%",
+    ];
+    let sidecar = pod1.sidecar(&[&["--port=8080", "--to", &target], &lenient[..]].concat());
+    cluster.services(&[(MY_APP, &[&pod1])]);
+    let (mut asked, mut latest) = (0, serde_json::Value::Null);
+    // Asks until the verdict is as it should be.
+    let mut until = |what: &str, is_so: &dyn Fn(&serde_json::Value) -> bool| {
+        wait_for(what, || {
+            asked += 1;
+            answered_by(&client, MY_APP, &format!("round{asked}"), 5, false);
+            latest = verdict(&pod1);
+            is_so(&latest)
+        });
+        latest.clone()
+    };
+    let reason =
+        |verdict: &serde_json::Value| verdict["reasons"][0].as_str().unwrap_or("").to_owned();
+    let waits = until("it to be missed", &|it| {
+        reason(it).starts_with("version 2 has not answered yet: ")
+    });
+    assert_eq!(waits["verdict"], "continue", "{waits}");
+    assert_eq!(waits["presence"]["missing"], 0, "{waits}");
+
+    // The first one is not held, since before it there was none. It tells the same version, so that it answers alike.
+    let v2 = pod2.app("v1.0.0", &[]);
+    until("the first to be promoted", &|it| it["verdict"] == "promote");
+
+    // It crashes: nobody takes its verdict for the next one's.
+    let refused = || {
+        let name = "shadowtap_dropped_total{stage=\"replay\",reason=\"connect_failed\"}";
+        pod1.metric(name).unwrap_or_default()
+    };
+    let before = refused();
+    v2.kill();
+    // It takes the better part of a minute.
+    until("it to refuse", &|_| refused() >= before + 12.0);
+    let gone = until("it to be gone", &|it| {
+        reason(it).starts_with("version 2 has not answered since ")
+    });
+    assert_eq!(
+        (&gone["verdict"], &gone["requests"]),
+        (&"continue".into(), &0.into()),
+        "{gone}"
+    );
+    let after = gone["presence"]["gone_after"].as_u64().expect("a number");
+    assert!(after > 0, "{gone}");
+    assert_eq!(gone["presence"]["missing"], 10 * after, "{gone}");
+
+    // The one that is started again is as good as the first, and is not promoted before it has stayed for longer.
+    let v2 = pod2.app("v1.0.0", &[]);
+    let gone_after = format!("version 2 was gone after {after} requests; ");
+    let held = until("the next to be judged", &|it| {
+        it["requests"].as_u64() >= Some(after) && it["endpoints"][0]["standing"] == "good"
+    });
+    assert_eq!(held["verdict"], "continue", "{held}");
+    assert!(reason(&held).starts_with(&gone_after), "{held}");
+    assert_eq!(held["needs"], held["presence"]["missing"], "{held}");
+    let stayed = until("the next to be promoted", &|it| it["verdict"] == "promote");
+    assert!(stayed["requests"].as_u64() >= Some(9 * after), "{stayed}");
+    assert_eq!(stayed["presence"]["missing"], 0, "{stayed}");
+
+    v2.kill();
+    balanced(&sidecar.stop());
+}
+
+#[test]
 fn nothing_is_replayed_where_the_preview_service_selects_version_1() {
     let Some(cluster) = Cluster::build() else {
         return;

@@ -123,15 +123,8 @@ impl Desk {
         let weighed = tokio::task::spawn_blocking(move || desk.docket().verdict()).await;
         let mut verdict = weighed.unwrap_or_else(|_| Docket::default().verdict());
         let findings = self.source.findings.borrow();
-        match findings.as_ref().map(|it| &it.comparing) {
-            Some(None) => {
-                verdict.reasons = vec!["the answers are not compared here".to_owned()];
-            }
-            Some(Some(comparing)) if comparing.is_version_2_gone() => {
-                let gone = "version 2 is gone; counts begin anew when one answers";
-                verdict.reasons.insert(0, gone.to_owned());
-            }
-            _ => {}
+        if findings.as_ref().is_some_and(|it| it.comparing.is_none()) {
+            verdict.reasons = vec!["the answers are not compared here".to_owned()];
         }
         verdict
     }

@@ -167,12 +167,15 @@ impl Comparing {
 
     /// What became of the replay to version 2.
     pub fn version2(&self, replay: Replay) {
-        let (complete, is_back) = {
+        let (complete, back) = {
             let mut table = self.0.table();
-            (table.version2(replay), table.take_back())
+            let complete = table.version2(replay);
+            (complete, table.take_back())
         };
-        if is_back {
+        if let Some(known) = back {
             tracing::info!(
+                gone_after = known.gone_after,
+                held_for = known.missing,
                 "version 2 was gone and is back: it is taken for another one, and its counts begin anew"
             );
             self.0.results().begin_anew();
@@ -204,23 +207,23 @@ impl Comparing {
     /// What the judge has counted.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.0.results().judge.tally().clone()
-    }
-
-    /// Whether version 2 was there, and is no longer.
-    #[must_use]
-    pub fn is_version_2_gone(&self) -> bool {
-        self.0.table().presence.is_gone()
+        let mut tally = self.0.results().judge.tally().clone();
+        tally.presence = self.0.table().presence.known();
+        tally
     }
 
     /// What the judge has counted of the version 2 that is there now: nothing while there is none, so that nobody takes the
     /// last one's verdict for the next one's.
     #[must_use]
     pub fn tally_of_the_present(&self) -> Tally {
-        if self.is_version_2_gone() {
-            Tally::new(self.0.results().judge.tally().margin)
+        let tally = self.tally();
+        if tally.presence.is_gone() {
+            Tally {
+                presence: tally.presence,
+                ..Tally::new(tally.margin)
+            }
         } else {
-            self.tally()
+            tally
         }
     }
 

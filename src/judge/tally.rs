@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buckets::{Buckets, micros};
 use super::moments::Nets;
+use super::presence::Presence;
 use super::tolerances::LatencyMargin;
 use super::trial::{Latency, ReferenceKind, Trial};
 use crate::compare::DifferenceKind;
@@ -20,6 +21,9 @@ pub struct Tally {
     pub endpoints: BTreeMap<Arc<str>, EndpointTally>,
     /// How long all of them took, by moments.
     pub moments: MomentTally,
+    /// Whether version 2 is there, and whether one has stayed; unknown to older sidecars.
+    #[serde(default)]
+    pub presence: Presence,
 }
 
 /// What was counted at one endpoint.
@@ -145,6 +149,7 @@ impl Tally {
             margin,
             endpoints: BTreeMap::new(),
             moments: MomentTally::default(),
+            presence: Presence::default(),
         }
     }
 
@@ -173,6 +178,7 @@ impl Tally {
             mine.merge(theirs);
         }
         self.moments.merge(&other.moments);
+        self.presence.merge(&other.presence);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::presence::Presence;
 use super::tolerances::Tolerances;
 use super::trial::ReferenceKind;
 use crate::compare::DifferenceKind;
@@ -64,6 +65,9 @@ pub struct Verdict {
     pub noise: Vec<ReferenceKind>,
     /// Requests that should have been judged and were not, by reason.
     pub lost: BTreeMap<String, u64>,
+    /// Whether version 2 is there, and whether one that came back has stayed.
+    #[serde(default)]
+    pub presence: Presence,
     /// How much worse version 2 may be.
     pub tolerances: Tolerances,
     /// Over all endpoints: how much more often version 2 failed.

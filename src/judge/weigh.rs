@@ -187,7 +187,9 @@ impl Scales {
             endpoint.standing = self.standing(endpoint, compared);
         }
         let requests = tally.requests();
+        let presence = tally.presence;
         let needs = self.needs(tally, &endpoints, &errors, slow.as_ref());
+        let needs = at_least(needs, Some(presence.missing));
         let is_bad = endpoints.iter().any(|it| it.standing == Standing::Worse)
             || errors.beyond
             || slow.is_some_and(|it| it.beyond);
@@ -195,7 +197,7 @@ impl Scales {
         let enough = self.tolerances.min_completeness;
         let decision = if is_bad && completeness.share_but_for_version_2() >= enough {
             Decision::Reject
-        } else if !is_bad && share >= enough && needs == Some(0) {
+        } else if !is_bad && share >= enough && needs == Some(0) && !presence.holds() {
             Decision::Promote
         } else {
             Decision::Continue
@@ -211,6 +213,7 @@ impl Scales {
             reasons: Vec::new(),
             noise: noise.into_iter().collect(),
             lost: completeness.lost.clone(),
+            presence,
             tolerances: self.tolerances,
             errors,
             slow,

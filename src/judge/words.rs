@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::presence::{Absence, Presence};
 use super::trial::ReferenceKind;
 use super::verdict::{
     Decision, EndpointVerdict, Excess, FieldVerdict, InMoments, LatencyVerdict, Standing, Verdict,
@@ -9,6 +10,7 @@ use super::verdict::{
 use crate::compare::DifferenceKind;
 use crate::mock::shadow::CALL;
 use crate::report::{grouped, latency};
+use crate::time::{Timestamp, rfc3339};
 
 /// Writes the reasons: each endpoint's, and those of the whole.
 pub(super) fn explain(verdict: &mut Verdict, least: u64) {
@@ -104,6 +106,10 @@ fn of_endpoint(endpoint: &EndpointVerdict, least: u64, allowed: &str) -> Vec<Str
 fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     let tolerances = &verdict.tolerances;
+    let mut held = of_presence(&verdict.presence);
+    if verdict.verdict != Decision::Reject {
+        reasons.append(&mut held);
+    }
     let mut incomplete = None;
     if verdict.completeness < tolerances.min_completeness {
         let mut lost: Vec<_> = verdict
@@ -168,6 +174,7 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
         ));
     }
     reasons.extend(incomplete);
+    reasons.append(&mut held);
     if verdict.requests == 0 {
         reasons.push("nothing was judged yet".to_owned());
     }
@@ -252,6 +259,51 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// That version 2 does not answer, and that the next one is held for it.
+fn of_presence(presence: &Presence) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let pods = presence.pods.max(1);
+    if let Some(absence) = &presence.absence {
+        reasons.push(absent(absence, pods));
+    }
+    let Presence {
+        gone_after,
+        missing,
+        ..
+    } = *presence;
+    if missing > 0 {
+        reasons.push(format!(
+            "version 2 was gone after {} requests; {} more without that until it counts as one that stays",
+            grouped(gone_after),
+            grouped(missing)
+        ));
+    }
+    reasons
+}
+
+fn absent(absence: &Absence, pods: u64) -> String {
+    let since = Duration::from_millis(absence.since_millis);
+    let since = rfc3339::format(Timestamp::ZERO.after(since));
+    // Without the fractions of a second.
+    let since = since.get(..19).unwrap_or_default().replace('T', " ");
+    let place = match absence.pods {
+        _ if pods == 1 => String::new(),
+        at => format!(" to {at} of {pods} sidecars"),
+    };
+    let why = match absence.refused {
+        0 => "its name leads to version 1".to_owned(),
+        1 => "a connection could not be made".to_owned(),
+        refused => format!("{} connections could not be made", grouped(refused)),
+    };
+    if absence.had_answered {
+        format!(
+            "version 2 has not answered{place} since {since} UTC: {why}; counts begin anew when one answers"
+        )
+    } else {
+        format!("version 2 has not answered{place} yet: {why} since {since} UTC")
+    }
 }
 
 /// Whether more than a few requests say that it is never shown to be good enough.

@@ -10,8 +10,10 @@ use slab::Slab;
 use super::presence::{Presence, Seen};
 use super::repeats::{Before, Repeats};
 use crate::account::{Account, Counter, Reason};
+use crate::app::now_minus;
 use crate::compare;
 use crate::exchange::{ExchangeId, NoAnswer, Request, Response};
+use crate::judge;
 use crate::replay::{Answer, Outcome, Replay};
 
 /// Joins both versions' answers to each request by its name, whichever comes first. Bounded: what waits for the longest is
@@ -166,7 +168,8 @@ impl Table {
             request,
             mut outcome,
         } = replay;
-        let seen = self.presence.note(&outcome);
+        let now = || now_minus(Duration::ZERO);
+        let seen = self.presence.note(&outcome, now);
         self.is_back |= seen == Seen::Back;
         if let Outcome::Skipped(reason) = outcome {
             let is_unsent = seen == Seen::Absent && reason == Reason::BreakerOpen;
@@ -191,9 +194,9 @@ impl Table {
         noted?
     }
 
-    /// Whether version 2 has come back after it had gone, told once.
-    pub(super) fn take_back(&mut self) -> bool {
-        std::mem::take(&mut self.is_back)
+    /// If version 2 has come back after it had gone, what is known of it; told once.
+    pub(super) fn take_back(&mut self) -> Option<judge::Presence> {
+        std::mem::take(&mut self.is_back).then(|| self.presence.known())
     }
 
     /// What became of the replay to the control.
