@@ -211,6 +211,9 @@ named_enum! {
         UnexpectedSyn = "unexpected_syn",
         /// A timestamp far in the past: the receiver drops it (RFC 7323 §5, PAWS).
         OldTimestamp = "old_timestamp",
+        /// The checksum is wrong, though others of its sender are right, and it was sent again or never acknowledged: the receiver
+        /// dropped it (RFC 9293 §3.1).
+        BadChecksum = "bad_checksum",
         /// A TCP-MD5 option that the connection did not agree on: the receiver drops it.
         UnexpectedMd5 = "unexpected_md5",
         /// Data behind FIN or RST: no application ever reads it.
@@ -425,8 +428,8 @@ impl Reason {
                 Stage::Packet
             }
             SegmentOverLimit | NotWatched | Duplicate | OutOfWindow | NoAckFlag | AcksUnsent
-            | UnexpectedSyn | OldTimestamp | UnexpectedMd5 | AfterClose | SynDataRefused
-            | NotHttp | SegmentOverBudget => Stage::Segment,
+            | UnexpectedSyn | OldTimestamp | BadChecksum | UnexpectedMd5 | AfterClose
+            | SynDataRefused | NotHttp | SegmentOverBudget => Stage::Segment,
             Finished | Reset | Idle | Replaced | Evicted | ConnectionOverLimit | CaptureEnded => {
                 Stage::Connection
             }
@@ -481,6 +484,7 @@ impl Reason {
                 | AcksUnsent
                 | UnexpectedSyn
                 | OldTimestamp
+                | BadChecksum
                 | UnexpectedMd5
                 | AfterClose
                 | SynDataRefused

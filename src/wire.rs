@@ -14,6 +14,7 @@
 
 #[cfg(test)]
 pub(crate) mod build;
+mod checksum;
 mod decode;
 mod ethernet;
 mod fragment;
@@ -30,6 +31,7 @@ mod view;
 
 use std::net::SocketAddr;
 
+pub use self::checksum::Checksum;
 pub use self::decode::{Decoder, DecoderConfig};
 pub(crate) use self::plain::ends as plain_ends;
 use self::view::View;
@@ -77,6 +79,8 @@ pub struct Segment<'a> {
     pub timestamps: Option<(u32, u32)>,
     /// Whether a TCP-MD5 or TCP-AO option is there.
     pub signed: bool,
+    /// What its checksum says.
+    pub checksum: Checksum,
     /// The payload that was captured, without link-layer padding.
     pub payload: &'a [u8],
     /// Payload bytes behind `payload` that were on the wire but that the snap length cut off.

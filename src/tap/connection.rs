@@ -1,6 +1,7 @@
 //! One TCP connection: what its receivers accept, in which order, and when it is over.
 
 mod claim;
+mod damaged;
 mod handshake;
 mod kept;
 mod ordinary;
@@ -161,13 +162,22 @@ impl Connection {
     ) -> Option<Timer> {
         self.last_seen = now;
         self.sides[direction].seen = true;
+        if self.may_be_damaged(direction, segment) && self.keep_damaged(direction, segment, sink) {
+            self.tidy();
+            return None;
+        }
+        let mut settled = None;
+        if self.has_damaged() {
+            settled = self.settle_damaged(direction, segment, now, sink);
+            self.tidy();
+        }
         if let Some(ordinary) = self.as_ordinary(direction, segment) {
             self.ordinary(direction, segment, ordinary, now, sink);
-            return self.timer_needed(direction);
+            return self.timer_needed(direction).or(settled);
         }
         let timer = self.careful(direction, segment, now, sink);
         self.tidy();
-        timer
+        timer.or(settled)
     }
 
     /// Takes a segment that may be anything.
@@ -292,6 +302,7 @@ impl Connection {
         if self.closed {
             return;
         }
+        self.refuse_damaged(sink);
         self.believe_claims(sink);
         self.closed = true;
         let suspended = self.undecided.as_mut().and_then(|it| it.suspended.take());

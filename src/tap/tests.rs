@@ -1,6 +1,7 @@
 //! What a [`Tap`] believes, where a capture file would say less clearly what is meant.
 
 mod beginnings;
+mod damaged;
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use crate::exchange::{Event, NoAnswer, Request};
 use crate::restraint::Share;
 use crate::tap::Watch;
 use crate::time::Timestamp;
-use crate::wire::{Path, Segment, TcpFlags};
+use crate::wire::{Checksum, Path, Segment, TcpFlags};
 
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 40000);
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 80);
@@ -39,6 +40,7 @@ fn sent(seq: u32, ack: u32, flags: TcpFlags, payload: &[u8]) -> Segment<'_> {
         urgent: None,
         timestamps: None,
         signed: false,
+        checksum: Checksum::Right,
         payload,
         cut: 0,
     }
@@ -629,7 +631,7 @@ fn the_short_way_says_what_the_careful_way_says() {
             let at = random(segments.len());
             let other = (at + 1 + random(3)).min(segments.len() - 1);
             let segment = &mut segments[at];
-            match random(10) {
+            match random(11) {
                 0 => drop(segments.remove(at)),
                 1 => {
                     let again = *segment;
@@ -642,6 +644,7 @@ fn the_short_way_says_what_the_careful_way_says() {
                 6 => segment.cut = random(20) as u32,
                 7 => segment.timestamps = Some((random(4000) as u32, 1)),
                 8 => segment.signed = true,
+                9 => segment.checksum = Checksum::Wrong,
                 _ => segment.urgent = Some(random(9) as u16),
             }
             if segments.is_empty() {

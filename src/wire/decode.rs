@@ -40,8 +40,8 @@ impl Default for DecoderConfig {
 ///
 /// Every frame given is a [`Counter::Packets`] and leaves as a [`Counter::Segments`] or through exactly one
 /// [`Reason`]. Fragments wait for their siblings: the frame that completes a datagram gives the segment, and the others
-/// leave as [`Reason::FragmentMerged`]. Checksums are not verified: a capture sees outgoing packets before the
-/// interface has filled them in.
+/// leave as [`Reason::FragmentMerged`]. A wrong TCP checksum is noted in the segment
+/// and nothing else: a capture sees outgoing packets before the interface has filled it in.
 #[derive(Debug)]
 pub struct Decoder {
     config: DecoderConfig,

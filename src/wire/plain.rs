@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use etherparse::{EtherType, IpNumber};
 
 use super::tcp::Options;
-use super::{LinkType, Packet, Path, Segment, TcpFlags};
+use super::{Checksum, LinkType, Packet, Path, Segment, TcpFlags};
 
 /// The segment in `packet`, if it is of that kind.
 #[inline]
@@ -22,6 +22,7 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
     let end = IP + total_len;
     let options = packet.data.get(options_at..payload_at)?;
     let payload = packet.data.get(payload_at..end)?;
+    let tcp = packet.data.get(TCP..end)?;
     let options = Options::read(options);
     let flags = TcpFlags(headers[TCP + 13]);
     let (source, destination) = ends_in(headers);
@@ -37,6 +38,7 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
         urgent: flags.has(TcpFlags::URG).then(|| u16_at(TCP + 18)),
         timestamps: options.timestamps,
         signed: options.signed,
+        checksum: Checksum::of(source.ip(), destination.ip(), tcp),
         payload,
         cut: 0,
     })

@@ -6,7 +6,7 @@ use etherparse::TcpHeaderSlice;
 use etherparse::err::tcp::HeaderSliceError;
 
 use super::decode::Walk;
-use super::{Segment, TcpFlags};
+use super::{Checksum, Segment, TcpFlags};
 use crate::account::Reason;
 
 impl<'a> Walk<'a, '_> {
@@ -17,6 +17,10 @@ impl<'a> Walk<'a, '_> {
             HeaderSliceError::Len(error) => self.view.missing(error.required_len),
             HeaderSliceError::Content(_) => Reason::MalformedPacket,
         })?;
+        let checksum = match self.view.len == self.view.data.len() {
+            true => Checksum::of(self.source, self.destination, self.view.data),
+            false => Checksum::Unknown,
+        };
         self.view.take(header.slice().len())?;
         let options = Options::read(header.options());
         let flags = TcpFlags(header.slice()[13]);
@@ -32,6 +36,7 @@ impl<'a> Walk<'a, '_> {
             urgent: flags.has(TcpFlags::URG).then(|| header.urgent_pointer()),
             timestamps: options.timestamps,
             signed: options.signed,
+            checksum,
             payload: self.view.data,
             cut: u32::try_from(self.view.len - self.view.data.len()).unwrap_or(u32::MAX),
         })

@@ -65,6 +65,40 @@ fn tcp() -> Vec<Case> {
         orders.add(conversation, &[(request, answer)]);
     }
 
+    let mut damaged = Book::new(
+        "tcp",
+        "tcp_damaged_on_the_way",
+        "every second segment comes first with a bit turned, which its checksum shows",
+    );
+    for n in 0..30 {
+        let mut conversation = Conversation::new(n);
+        conversation.now = START + u64::from(n) * 500_000_000;
+        conversation.mss = 100;
+        let (request, answer) = (
+            post(
+                &format!("/damaged/{n}"),
+                &rng.text(40 + usize::from(n) * 20),
+            ),
+            ok(&rng.text(900 - usize::from(n) * 20)),
+        );
+        conversation
+            .open()
+            .send(Side::Client, &request.wire)
+            .send(Side::Server, &answer.wire)
+            .close(Side::Client);
+        let packets = std::mem::take(&mut conversation.packets);
+        for (at, packet) in packets.into_iter().enumerate() {
+            if !packet.payload.is_empty() && (at / 2 + usize::from(n)).is_multiple_of(2) {
+                let mut first = packet.clone();
+                first.damaged = true;
+                first.at -= 500_000;
+                conversation.packets.push(first);
+            }
+            conversation.packets.push(packet);
+        }
+        damaged.add(conversation, &[(request, answer)]);
+    }
+
     let mut late = Book::new(
         "tcp",
         "tcp_first_of_500_segments_last",
@@ -214,6 +248,7 @@ fn tcp() -> Vec<Case> {
     }
     vec![
         orders.close(),
+        damaged.close(),
         late.close(),
         many.close(),
         reuse.close(),

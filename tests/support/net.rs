@@ -59,6 +59,8 @@ pub(crate) struct Tcp {
     pub(crate) options: Vec<u8>,
     /// Payload.
     pub(crate) payload: Vec<u8>,
+    /// The first bit of its payload is turned on the way, so that the checksum is wrong.
+    pub(crate) damaged: bool,
 }
 
 /// A TCP connection being written down.
@@ -147,6 +149,7 @@ impl Conversation {
             window: 65535,
             options: Vec::new(),
             payload: Vec::new(),
+            damaged: false,
         }
     }
 
@@ -274,6 +277,9 @@ impl Conversation {
         );
         sum.bytes(&segment);
         segment[16..18].copy_from_slice(&sum.finish().to_be_bytes());
+        if tcp.damaged {
+            segment[header] ^= 1;
+        }
         packet(source.ip(), destination.ip(), 6, &segment)
     }
 }

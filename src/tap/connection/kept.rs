@@ -24,6 +24,7 @@ impl Kept {
             urgent,
             timestamps,
             signed,
+            checksum,
             payload,
             cut,
         } = *segment;
@@ -40,6 +41,7 @@ impl Kept {
                 urgent,
                 timestamps,
                 signed,
+                checksum,
                 payload: &[],
                 cut,
             },

@@ -13,6 +13,8 @@ pub(super) struct SideState {
     has_timestamp: bool,
     /// Whether any segment of this direction was captured.
     pub(super) seen: bool,
+    /// Whether its checksums say something, once that is known.
+    pub(super) checksums: Option<bool>,
     /// Whether its segments are signed (RFC 2385), once that is known.
     pub(super) signed: Option<bool>,
 }

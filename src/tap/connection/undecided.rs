@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Connection;
 use super::claim::Claim;
+use super::kept::Kept;
 use super::reset::Suspended;
 use crate::tap::Sink;
 use crate::tcp::{Mark, Out};
@@ -19,6 +20,8 @@ pub(super) struct Undecided {
     pub(super) suspended: Option<Suspended>,
     /// For each sender, a segment whose acknowledgement is not believed yet.
     pub(super) claims: [Option<Claim>; 2],
+    /// For each sender, segments whose checksum is wrong.
+    pub(super) damaged: [Vec<Kept>; 2],
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -58,6 +61,7 @@ impl Undecided {
         self.syn_payload.is_none()
             && self.suspended.is_none()
             && self.claims.iter().all(Option::is_none)
+            && self.damaged.iter().all(Vec::is_empty)
             && self.waiting.is_empty()
             && self.urgent.iter().all(Option::is_none)
     }
@@ -68,6 +72,12 @@ impl Undecided {
         std::mem::size_of::<Self>()
             + self.suspended.as_ref().map_or(0, |it| it.bytes)
             + claims.map(Claim::memory).sum::<usize>()
+            + self
+                .damaged
+                .iter()
+                .flatten()
+                .map(Kept::memory)
+                .sum::<usize>()
             + self.waiting_bytes
     }
 }
