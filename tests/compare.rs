@@ -244,7 +244,26 @@ fn flags_that_do_not_fit_are_explained() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         stderr(&output)
     };
-    assert!(wrong(&["--control", "http://127.0.0.1:2"]).contains("--control"));
+    let useless = "nothing is compared without --compare, so that it would do nothing";
+    for flags in [
+        &["--control", "http://127.0.0.1:2"][..],
+        &["--compare-headers", "X-Price"],
+        &["--ignore", "body.a"],
+        &["--route", "/a/{b}"],
+        &["--redact", "email"],
+        &["--reveal"],
+        &["--alpha", "1%"],
+        &["--max-difference", "2%"],
+        &["--max-errors", "2%"],
+        &["--max-slow", "2%"],
+        &["--min-completeness", "50%"],
+        &["--allow-uncovered"],
+        &["--max-slower", "20%"],
+        &["--slower-floor", "2ms"],
+    ] {
+        let said = wrong(flags);
+        assert!(said.contains(&format!("{}: {useless}", flags[0])), "{said}");
+    }
     assert!(wrong(&["--junit", "x.xml"]).contains("--compare"));
     assert!(wrong(&["--compare", "--ignore", "items[].a"]).contains("begin with body"));
     assert!(wrong(&["--compare", "--route", "orders"]).contains("is not a route"));

@@ -155,10 +155,10 @@ impl Flags {
         let traffic = self.select.into_live_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
         let admin = self.run.admin()?;
-        let wanted = !self.no_compare;
+        let without = self.no_compare.then_some("with --no-compare");
         let mut compare = self
             .compare
-            .into_job(wanted, &mut targets, admin.as_ref())?;
+            .into_job(without, &mut targets, admin.as_ref())?;
         let egress = self.egress.into_config()?;
         if let (Some(compare), Some(_)) = (
             &mut compare,

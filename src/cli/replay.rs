@@ -214,9 +214,10 @@ impl Flags {
         let traffic = self.select.into_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::Block, budgets)?;
         let admin = self.run.admin()?;
+        let without = (!self.compare).then_some("without --compare");
         let compare = self
             .compare_flags
-            .into_job(self.compare, &mut targets, admin.as_ref())?;
+            .into_job(without, &mut targets, admin.as_ref())?;
         Ok(Job {
             program: Program {
                 files: self.input.files,

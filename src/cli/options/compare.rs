@@ -143,23 +143,24 @@ pub struct CompareJob {
 }
 
 impl CompareFlags {
-    /// The job, if `wanted`. The control is added to `targets`, of which the first is the version that is judged.
+    /// The job, unless `without` says by what nothing is compared. The control is added to `targets`, of which the first is the
+    /// version that is judged.
     pub fn into_job(
         self,
-        wanted: bool,
+        without: Option<&str>,
         targets: &mut Vec<ReplayConfig>,
         admin: Option<&AdminConfig>,
     ) -> Result<Option<CompareJob>, Wrong> {
-        if self.reveal {
-            may_reveal(wanted, admin)?;
-        }
-        if !wanted {
-            return match self.control {
-                Some(_) => Err(Wrong(
-                    "--control: there is nothing to control where nothing is compared".to_owned(),
-                )),
+        if let Some(without) = without {
+            return match self.first_given() {
+                Some(flag) => Err(Wrong(format!(
+                    "{flag}: nothing is compared {without}, so that it would do nothing"
+                ))),
                 None => Ok(None),
             };
+        }
+        if self.reveal {
+            may_reveal(admin)?;
         }
         let has_control = self.control.is_some();
         if let (Some(target), Some(judged)) = (self.control, targets.first()) {
@@ -201,13 +202,28 @@ impl CompareFlags {
             has_control,
         }))
     }
+
+    /// The first of them that was given.
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--control", self.control.is_some()),
+            ("--compare-headers", !self.compare_headers.is_empty()),
+            ("--ignore", !self.ignore.is_empty()),
+            ("--route", !self.route.is_empty()),
+            ("--redact", !self.redact.redact.is_empty()),
+            ("--reveal", self.reveal),
+        ];
+        let given = given.into_iter().find_map(|(flag, is)| is.then_some(flag));
+        given
+            .or_else(|| self.tolerances.first_given())
+            .or_else(|| self.margin.first_given())
+    }
 }
 
 /// Whether secrets may be shown there.
-fn may_reveal(compares: bool, admin: Option<&AdminConfig>) -> Result<(), Wrong> {
+fn may_reveal(admin: Option<&AdminConfig>) -> Result<(), Wrong> {
     let wrong = |why: &str| Err(Wrong(format!("--reveal: {why}")));
     match admin {
-        _ if !compares => wrong("there are no examples where nothing is compared"),
         None => wrong("it is for the dashboard, which --admin serves"),
         Some(admin) if admin.protection.token.is_none() && !admin.address.ip().is_loopback() => {
             wrong(&format!(

@@ -83,6 +83,19 @@ impl ToleranceFlags {
             allow_uncovered: self.allow_uncovered || others.allow_uncovered,
         }
     }
+
+    /// The first of them that was given.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--alpha", self.alpha.is_some()),
+            ("--max-difference", self.max_difference.is_some()),
+            ("--max-errors", self.max_errors.is_some()),
+            ("--max-slow", self.max_slow.is_some()),
+            ("--min-completeness", self.min_completeness.is_some()),
+            ("--allow-uncovered", self.allow_uncovered),
+        ];
+        given.into_iter().find_map(|(flag, is)| is.then_some(flag))
+    }
 }
 
 /// Up to where version 2 does not count as slower.
@@ -120,6 +133,15 @@ impl MarginFlags {
             ..LatencyMargin::default()
         };
         margin.with_floor(self.slower_floor)
+    }
+
+    /// The first of them that is not as it is without them.
+    pub(super) fn first_given(self) -> Option<&'static str> {
+        let (margin, usual) = (self.margin(), LatencyMargin::default());
+        if margin.with_floor(Duration::ZERO) != usual.with_floor(Duration::ZERO) {
+            return Some("--max-slower");
+        }
+        (margin != usual).then_some("--slower-floor")
     }
 }
 
