@@ -32,7 +32,7 @@ pub(super) fn without_tokens(line: &str, is_kept: impl Fn(&str) -> bool) -> Cow<
             out.push('…');
             copied = at + length;
         }
-        is_named |= is_one_of(name, &["name", "id", "property"]) && is_id_name(value);
+        is_named |= is_one_of(name, &["name", "id", "property"]) && is_token_name(value);
         at += length + 1;
     }
     if copied == 0 {
@@ -49,6 +49,15 @@ fn last_name(before: &str) -> &str {
         at + before[at..].chars().next().map_or(1, char::len_utf8)
     });
     &before[begin..]
+}
+
+/// Whether a form's field of this name holds a token; beside those that are clear anywhere, Laravel's and Symfony's, and the state of a
+/// page that JSF keeps.
+fn is_token_name(name: &str) -> bool {
+    is_id_name(name)
+        || name == "_token"
+        || name.ends_with("[_token]")
+        || name.ends_with(".faces.ViewState")
 }
 
 fn is_one_of(name: &str, names: &[&str]) -> bool {
@@ -70,6 +79,9 @@ mod tests {
             "<input type=\"hidden\" name=\"csrfmiddlewaretoken\" value=\"@\">",
             "<input name=\"authenticity_token\" type=hidden value='@' />",
             "<input name=\"__RequestVerificationToken\" type=\"hidden\" value=\"@\" />",
+            "<input type=\"hidden\" name=\"_token\" value=\"@\" autocomplete=\"off\">",
+            "<input type=\"hidden\" id=\"order__token\" name=\"order[_token]\" value=\"@\" />",
+            "<input type=\"hidden\" name=\"jakarta.faces.ViewState\" id=\"j_id1:jakarta.faces.ViewState:0\" value=\"@\" />",
             "<form><p>don't</p><input name='_csrf' value='@'></form><a href=\"/x\">y</a>",
             "<meta name=\"csrf-token\" content=\"@\"><meta name=\"author\" content=\"a\">",
             "ü<script nonce=\"@\" src=\"/a.js\"></script><style nonce=\"@\">",
@@ -86,6 +98,7 @@ mod tests {
             "<input name=\"price\" value=\"17\">",
             "<input name=\"csrf\" value=\"\"><input name=\"price\" value=\"17\">",
             "<input value=\"17\" name=\"csrf\">",
+            "<input name=\"promotion_token\" value=\"17\">",
             "<a nonce=\"sent\">",
             "<a nonce=\"unfinished",
             "nonce = \"17\"",
