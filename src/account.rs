@@ -280,8 +280,8 @@ named_enum! {
         ConnectionShed = "connection_shed",
         /// Carries the shadow marker: it is a replay already.
         Marked = "marked",
-        /// Two servers may read it in two ways, or it was found behind bytes that were not captured and may be part of
-        /// a body.
+        /// Two servers may read it in two ways, it was found behind bytes that were not captured and may be part of a body, or
+        /// version 1 had closed the connection before it came.
         Ambiguous = "ambiguous",
         /// Larger than `--max-body`.
         BodyTooLarge = "body_too_large",

@@ -65,6 +65,9 @@ pub struct Doubts {
     pub retransmission: bool,
     /// It was found behind bytes that were not captured, and nothing proves yet that it is not part of a body there.
     pub unproven: bool,
+    /// Version 1 had ended its side of the connection before it came: no answer could follow, and its client sends it again
+    /// elsewhere.
+    pub after_close: bool,
 }
 
 impl Doubts {
@@ -76,6 +79,7 @@ impl Doubts {
             || self.head
             || self.retransmission
             || self.unproven
+            || self.after_close
     }
 
     /// The names of those that are there.
@@ -86,6 +90,7 @@ impl Doubts {
             (self.head, "head"),
             (self.retransmission, "retransmission"),
             (self.unproven, "unproven"),
+            (self.after_close, "after_close"),
         ]
         .into_iter()
         .filter_map(|(there, name)| there.then_some(name))
@@ -101,6 +106,7 @@ impl Doubts {
             head: has("head"),
             retransmission: has("retransmission"),
             unproven: has("unproven"),
+            after_close: has("after_close"),
         }
     }
 
@@ -113,6 +119,7 @@ impl Doubts {
             head: self.head || other.head,
             retransmission: self.retransmission || other.retransmission,
             unproven: self.unproven || other.unproven,
+            after_close: self.after_close || other.after_close,
         }
     }
 }

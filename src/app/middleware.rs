@@ -274,6 +274,7 @@ fn request(record: &Record, origin: Option<Origin>, made: &mut u64) -> Option<Re
         doubts: Doubts {
             retransmission: origin.doubts.retransmission,
             unproven: origin.doubts.unproven,
+            after_close: origin.doubts.after_close,
             ..doubts
         },
         completeness: Completeness::Whole,

@@ -409,6 +409,12 @@ impl Pairing {
         self.server_closed |= !self.server_ended;
     }
 
+    /// Whether no answer will come any more.
+    #[inline]
+    pub(super) fn has_server_ended(&self) -> bool {
+        self.server_ended
+    }
+
     /// No answer will come any more.
     pub(super) fn end_answers(&mut self, sink: &mut Sink<'_>) {
         self.server_ended = true;

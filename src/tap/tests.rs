@@ -86,6 +86,44 @@ fn targets(requests: &[Arc<Request>]) -> Vec<&[u8]> {
 const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
+/// A client takes up an idle connection at the moment in which the server gives it up: the server never reads that request, and
+/// the client sends it again elsewhere.
+#[test]
+fn a_request_that_comes_behind_the_server_s_end_is_in_doubt() {
+    let get: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    let post: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+    let (second, end) = (1 + get.len() as u32, 1001 + OK.len() as u32);
+    let fin = TcpFlags::FIN | TcpFlags::ACK;
+    for late in [get, post] {
+        for size in [late.len(), 9] {
+            for is_late in [true, false] {
+                let mut connections = connected();
+                connections.segment(&sent(1, 1001, DATA, get));
+                connections.segment(&answered(1001, second, DATA, OK));
+                let close = answered(end, second, fin, b"");
+                if is_late {
+                    connections.segment(&close);
+                }
+                let mut seq = second;
+                for piece in late.chunks(size) {
+                    connections.segment(&sent(seq, end, DATA, piece));
+                    seq += piece.len() as u32;
+                }
+                if !is_late {
+                    connections.segment(&close);
+                }
+                let reset = answered(end + 1, second, TcpFlags::RST, b"");
+                connections.segment(&reset);
+                let doubts: Vec<bool> = requests(&mut connections)
+                    .iter()
+                    .map(|request| request.doubts.after_close)
+                    .collect();
+                assert_eq!(doubts, [false, is_late], "{size}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_syn_ack_inside_a_connection_brings_no_data_and_ends_nothing() {
     let mut connections = connected();

@@ -102,7 +102,7 @@ proptest! {
         let mut list = list;
         for exchange in &mut list {
             let request = Arc::make_mut(exchange.request.as_mut().unwrap());
-            request.doubts = Doubts { transfer_encoding: doubts.0, content_length: doubts.1, head: doubts.2, retransmission: doubts.3, unproven: doubts.1 };
+            request.doubts = Doubts { transfer_encoding: doubts.0, content_length: doubts.1, head: doubts.2, retransmission: doubts.3, unproven: doubts.1, after_close: doubts.2 };
             request.body.missing = missing;
             if missing > 0 {
                 request.completeness = Completeness::Incomplete(Reason::RequestGap);

@@ -41,6 +41,7 @@ impl Dialogue {
         let (length, mut doubts) = framing::of_request(&head);
         doubts.transfer_encoding |= self.framing_in_doubt;
         self.framing_in_doubt |= doubts.transfer_encoding;
+        doubts.after_close = self.pairing.has_server_ended();
         let id = ExchangeId(*sink.next_exchange);
         *sink.next_exchange += 1;
         let lane = &mut self.lanes[direction];

@@ -89,6 +89,7 @@ impl Dialogue {
         let method = Method::of(&head);
         let calm = !self.framing_in_doubt
             && !self.is_unproven()
+            && !self.pairing.has_server_ended()
             && !lane.passed_over
             && !lane.foreign
             && !lane.is_doubtful()
