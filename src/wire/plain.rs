@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use etherparse::{EtherType, IpNumber};
 
+use super::checksum;
 use super::tcp::Options;
 use super::{Checksum, LinkType, Packet, Path, Segment, TcpFlags};
 
@@ -38,7 +39,7 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
         urgent: flags.has(TcpFlags::URG).then(|| u16_at(TCP + 18)),
         timestamps: options.timestamps,
         signed: options.signed,
-        checksum: Checksum::of(source.ip(), destination.ip(), tcp),
+        checksum: Checksum::of(checksum::sum(&headers[IP + 12..TCP]), tcp),
         payload,
         cut: 0,
     })

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use etherparse::TcpHeaderSlice;
 use etherparse::err::tcp::HeaderSliceError;
 
+use super::checksum::of_address;
 use super::decode::Walk;
 use super::{Checksum, Segment, TcpFlags};
 use crate::account::Reason;
@@ -18,7 +19,10 @@ impl<'a> Walk<'a, '_> {
             HeaderSliceError::Content(_) => Reason::MalformedPacket,
         })?;
         let checksum = match self.view.len == self.view.data.len() {
-            true => Checksum::of(self.source, self.destination, self.view.data),
+            true => {
+                let ends = of_address(self.source) + of_address(self.destination);
+                Checksum::of(ends, self.view.data)
+            }
             false => Checksum::Unknown,
         };
         self.view.take(header.slice().len())?;
