@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use memchr::memmem;
+
 use super::DifferenceKind;
 
 /// A field or a group of fields, as `--ignore` and `--redact` take it.
@@ -81,9 +83,36 @@ impl FieldPattern {
         patterns.any(|pattern| matches(pattern.as_bytes(), field.as_bytes()))
     }
 
+    /// The same whatever the case of letters is: who hides `password` means `Password` too.
+    pub(crate) fn covers_in_any_case(&self, field: &str) -> bool {
+        let field = field.to_ascii_lowercase();
+        let quoted = self.quoted.as_ref().map(|it| it.to_ascii_lowercase());
+        let mut patterns = std::iter::once(&self.lower).chain(&quoted);
+        patterns.any(|pattern| matches(pattern.as_bytes(), field.as_bytes()))
+    }
+
+    /// Whether a text may hold such a field, though nobody knows where: its name is in it. The text is in lower case.
+    pub(crate) fn may_be_in(&self, lower: &[u8]) -> bool {
+        let mut names = self.lower.split(['.', '[', ']', '{', '}', '"']);
+        let last = names.rfind(|name| !name.is_empty());
+        let longest = last
+            .into_iter()
+            .flat_map(|name| name.split('*'))
+            .max_by_key(|piece| piece.len());
+        self.is_of_bodies()
+            && longest.is_some_and(|piece| memmem::find(lower, piece.as_bytes()).is_some())
+    }
+
     /// Whether it may cover a body or something in one.
     pub(crate) fn is_of_bodies(&self) -> bool {
         ["body", "*"]
+            .into_iter()
+            .any(|begin| self.text.starts_with(begin))
+    }
+
+    /// Whether it may cover a parameter of a query.
+    pub(crate) fn is_of_queries(&self) -> bool {
+        ["query", "*"]
             .into_iter()
             .any(|begin| self.text.starts_with(begin))
     }

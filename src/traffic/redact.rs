@@ -81,10 +81,13 @@ impl Redactor {
         let named = shown.named.as_deref();
         let is_secret =
             is_piece || self.covers(&shown.field) || named.is_some_and(|named| self.covers(named));
-        let name = shown.field.strip_prefix("header.").unwrap_or_default();
-        let is_link = LINKS.contains(&name);
+        let is_link = match shown.field.strip_prefix("header.") {
+            Some(name) => LINKS.contains(&name),
+            // A text in a body may be one.
+            None => true,
+        };
         for text in [&mut shown.v1, &mut shown.v2].into_iter().flatten() {
-            if is_secret {
+            if is_secret || self.is_text_with_names(text) {
                 *text = self.token(text.as_bytes());
             } else if is_link && let Some(link) = self.link(text.as_bytes()) {
                 *text = link;
@@ -145,7 +148,10 @@ impl Redactor {
     fn covers(&self, field: &str) -> bool {
         let name = field.strip_prefix("header.").unwrap_or_default();
         (!self.reveals && ALWAYS.contains(&name))
-            || self.fields.iter().any(|pattern| pattern.covers(field))
+            || self
+                .fields
+                .iter()
+                .any(|pattern| pattern.covers_in_any_case(field))
     }
 
     /// The values of query parameters.
@@ -261,7 +267,8 @@ impl Redactor {
 
     /// The body, if there is a secret in it.
     fn body(&self, fields: Fields<'_>, body: &Body) -> Option<Body> {
-        let is_asked_for = self.looks_into_bodies();
+        let has_fields = self.looks_into_bodies();
+        let is_asked_for = has_fields || self.fields.iter().any(FieldPattern::is_of_queries);
         let has_trailers = self.covers_trailers(body);
         if body.wire.is_empty() || !(is_asked_for || has_trailers) {
             return None;
@@ -270,7 +277,10 @@ impl Redactor {
         let content = match decode::content(fields, body, MOST_CONTENT) {
             Content::Plain(content) => content,
             // Nobody can see whether there is a secret in it.
-            Content::Coded(_) | Content::TooLarge => return whole(&body.wire),
+            Content::Coded(_) | Content::TooLarge => {
+                return (has_fields || has_trailers)
+                    .then(|| body_of(self.token(&body.wire).into_bytes()));
+            }
         };
         // A body with a length has no trailers.
         let without_trailers = || has_trailers.then(|| body_of(content.to_vec()));
@@ -295,15 +305,33 @@ impl Redactor {
             write(&tree, &mut text);
             return Some(body_of(text.into_bytes()));
         }
+        if !has_fields {
+            return without_trailers();
+        }
         let media_type = fields.get("content-type").unwrap_or_default();
         let media_type = String::from_utf8_lossy(media_type).to_ascii_lowercase();
         if media_type.starts_with("application/x-www-form-urlencoded") {
             return self.form(&content).or_else(without_trailers);
         }
-        if may_have_fields(&media_type, &content) {
+        if may_have_fields(&media_type, &content) || self.names_are_in(&content) {
             return whole(&content);
         }
         without_trailers()
+    }
+
+    /// Whether a text has the name of a field in it that is not to be seen: then what stands beside it may be its value.
+    fn names_are_in(&self, content: &[u8]) -> bool {
+        // Other than text, names are in there by accident.
+        if memchr::memchr(0, content).is_some() {
+            return false;
+        }
+        let lower = content.to_ascii_lowercase();
+        self.fields.iter().any(|field| field.may_be_in(&lower))
+    }
+
+    /// Whether a text in JSON, or what is shown of a difference, is JSON again, or something like it, with such a name in it.
+    fn is_text_with_names(&self, text: &str) -> bool {
+        text.contains('{') && self.names_are_in(text.as_bytes())
     }
 
     fn covers_trailers(&self, body: &Body) -> bool {
@@ -398,7 +426,17 @@ impl Walk<'_> {
                     self.named.back_to(marks.1);
                 }
             }
-            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
+            // Such as that of the next page.
+            Tree::Text(text) => {
+                if self.redactor.is_text_with_names(text) {
+                    self.is_changed = true;
+                    *value = Tree::Text(self.redactor.token(text.as_bytes()).into());
+                } else if let Some(link) = self.redactor.link(text.as_bytes()) {
+                    self.is_changed = true;
+                    *value = Tree::Text(link.into());
+                }
+            }
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) => {}
         }
     }
 }
@@ -471,7 +509,7 @@ pub const ALWAYS: [&str; 5] = [
 ];
 
 /// Header fields that hold a link, with what was a query or is going to be one.
-const LINKS: [&str; 3] = ["content-location", "location", "referer"];
+const LINKS: [&str; 5] = ["content-location", "link", "location", "referer", "refresh"];
 
 /// What said how long the body was, or how it was coded.
 const FRAMING: [&str; 4] = [

@@ -114,6 +114,19 @@ fn bodies_that_cannot_be_looked_into() {
         ),
         ("text/event-stream", "data: {}\n\n", false),
         ("text/plain", "nothing has a name here", true),
+        ("text/plain", "a=1&Password=hunter2", false),
+        ("application/yaml", "a: 1\npassword: hunter2\n", false),
+        (
+            "text/html",
+            "<input name='password' value='hunter2'>",
+            false,
+        ),
+        (
+            "application/javascript",
+            "f({\"password\":\"hunter2\"})",
+            false,
+        ),
+        ("image/png", "\u{89}PNG\0password", true),
         ("image/png", "\u{89}PNG", true),
         ("application/json", r#"{"a":1}"#, true),
     ] {
@@ -213,6 +226,10 @@ fn differences_show_no_secret_that_their_field_does_not_name() {
         let shown = shown_differences(&["email"], "", &v1, &v2);
         assert!(!shown.contains("hunter2"), "{v1} {v2}: {shown}");
     }
+    // JSON in a text in JSON.
+    let inner = |secret: &str| format!(r#"{{"log":"{{\"email\":\"{secret}\"}}"}}"#);
+    let shown = shown_differences(&["email"], "", &inner("hunter2"), &inner("hunter3"));
+    assert!(!shown.contains("hunter"), "{shown}");
     let location = "Location: /cb?code=hunter2&x=1\r\n";
     let shown = shown_differences(&["query.code"], location, "", "");
     assert!(
@@ -237,6 +254,17 @@ fn links_hold_queries_too() {
             "GET / HTTP/1.1\r\nReferer: https://a/b?code={token}&x=1\r\nX-Other: ?code=seen\r\n\r\n"
         )
     );
+    // What only queries are asked of leaves bodies alone that are no JSON.
+    let shown = super::Redactor::new([7; 32], vec!["query.code".parse().unwrap()]);
+    let shown = shown.response(&answer(200, "Content-Type: text/xml\r\n", b"<a>code</a>"));
+    assert_eq!(text(&shown.body.wire), "<a>code</a>");
+    let link = "Link: </b?code=hunter2&x=1>; rel=next\r\nRefresh: 5; url=/c?code=hunter2\r\n";
+    let shown = redactor.response(&answer(200, link, b""));
+    let shown = text(shown.head.bytes());
+    assert!(
+        !shown.contains("hunter2") && shown.contains("&x=1>; rel=next"),
+        "{shown}"
+    );
     let location = "Location: https://a/cb?x=1#access_token=hunter2&code=hunter2\r\n";
     let shown = redactor.response(&answer(302, location, b""));
     let location = shown.head.fields().get("location").map(text);
@@ -257,6 +285,22 @@ fn names_of_every_spelling() {
         ("body.user.password", form, "user%5Bpassword%5D=hunter2"),
         ("password", form, "users%5B%5D%5Bpassword%5D=hunter2"),
         ("pass word", form, "pass+word=hunter2"),
+        ("password", "", "{\"a\":{\"Password\":\"hunter2\"}}"),
+        (
+            "body.user.passWord",
+            "",
+            "{\"User\":{\"PASSWORD\":\"hunter2\"}}",
+        ),
+        ("pass word", "", "{\"Pass Word\":\"hunter2\"}"),
+        ("password", form, "Password=hunter2"),
+        (
+            "token",
+            "",
+            "{\"next\":\"https://a/b?page=2&token=hunter2\"}",
+        ),
+        ("query.token", "", "[\"/b?token=hunter2#x\"]"),
+        ("token", "", r#"{"log":"{\"Token\":\"hunter2\"}"}"#),
+        ("body.*word", "", "it is my password: hunter2"),
     ] {
         let redactor = redactor(&[pattern]);
         let shown = redactor.response(&answer(200, fields, body.as_bytes()));
