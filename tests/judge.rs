@@ -546,7 +546,7 @@ fn what_sidecars_know_of_its_being_there_adds_up() {
     let verdict = weighed(&sum);
     assert_eq!(verdict.verdict, Decision::Continue);
     assert!(
-        verdict.reasons[0].starts_with("version 2 has not answered to 2 of 5 sidecars since 1970-01-01 00:00:01 UTC: 40 connections"),
+        verdict.reasons[0].starts_with("version 2 has not answered 2 of 5 sidecars since 1970-01-01 00:00:01 UTC: 40 connections"),
         "{:?}",
         verdict.reasons
     );

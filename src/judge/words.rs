@@ -290,7 +290,7 @@ fn absent(absence: &Absence, pods: u64) -> String {
     let since = since.get(..19).unwrap_or_default().replace('T', " ");
     let place = match absence.pods {
         _ if pods == 1 => String::new(),
-        at => format!(" to {at} of {pods} sidecars"),
+        at => format!(" {at} of {pods} sidecars"),
     };
     let why = match absence.refused {
         0 => "its name leads to version 1".to_owned(),
