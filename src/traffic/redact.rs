@@ -4,6 +4,8 @@
 //! be compared by eye, and nobody who has not the key can tell the value, not even by trying all of them. The key is given
 //! by the caller, which makes a new one at each start and keeps it in memory.
 
+mod json;
+
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,8 +16,7 @@ use sha2::Sha256;
 
 use crate::compare::decode::{self, Content};
 use crate::compare::field::Path;
-use crate::compare::json::Tree;
-use crate::compare::{Difference, FieldPattern, tree};
+use crate::compare::{Difference, FieldPattern};
 use crate::exchange::{Exchange, Request, Response};
 use crate::http1::{
     Body, Fields, Framing, RequestHead, ResponseHead, empty_line_begin, path_begin, range_in,
@@ -290,20 +291,11 @@ impl Redactor {
         if self.covers("body") {
             return whole(&content);
         }
-        if let Some(mut tree) = Tree::parse(&content) {
-            let mut walk = Walk {
-                redactor: self,
-                path: Path::new("body"),
-                named: Path::new("body"),
-                is_changed: false,
-            };
-            walk.value(&mut tree);
-            if !walk.is_changed {
+        if let Some(edits) = json::edits(self, &content) {
+            if edits.is_empty() {
                 return without_trailers();
             }
-            let mut text = String::new();
-            write(&tree, &mut text);
-            return Some(body_of(text.into_bytes()));
+            return Some(body_of(edits.apply(&content).into()));
         }
         if !has_fields {
             return without_trailers();
@@ -376,104 +368,7 @@ fn body_of(bytes: Vec<u8>) -> Body {
     }
 }
 
-/// Looks for secrets in a JSON tree.
-struct Walk<'a> {
-    redactor: &'a Redactor,
-    path: Path,
-    /// The same with the keys of dictionaries.
-    named: Path,
-    is_changed: bool,
-}
-
-impl Walk<'_> {
-    fn value(&mut self, value: &mut Tree<'_>) {
-        let is_covered = |path: &Path| self.redactor.covers(path.as_str());
-        if !matches!(value, Tree::Null) && (is_covered(&self.path) || is_covered(&self.named)) {
-            self.is_changed = true;
-            let mut text = String::new();
-            write(value, &mut text);
-            // A text's token is that of the text itself, as in a header.
-            let token = match value {
-                Tree::Text(text) => self.redactor.token(text.as_bytes()),
-                _ => self.redactor.token(text.as_bytes()),
-            };
-            *value = Tree::Text(token.into());
-            return;
-        }
-        match value {
-            Tree::Array(elements) => {
-                let marks = (self.path.mark(), self.named.mark());
-                self.path.elements();
-                self.named.elements();
-                for element in elements {
-                    self.value(element);
-                }
-                self.path.back_to(marks.0);
-                self.named.back_to(marks.1);
-            }
-            Tree::Object(members) => {
-                let is_dictionary = tree::is_dictionary(members.len());
-                for (name, member) in members {
-                    let marks = (self.path.mark(), self.named.mark());
-                    self.named.member(name);
-                    if is_dictionary || tree::is_key(name) {
-                        self.path.values();
-                    } else {
-                        self.path.member(name);
-                    }
-                    self.value(member);
-                    self.path.back_to(marks.0);
-                    self.named.back_to(marks.1);
-                }
-            }
-            // Such as that of the next page.
-            Tree::Text(text) => {
-                if self.redactor.is_text_with_names(text) {
-                    self.is_changed = true;
-                    *value = Tree::Text(self.redactor.token(text.as_bytes()).into());
-                } else if let Some(link) = self.redactor.link(text.as_bytes()) {
-                    self.is_changed = true;
-                    *value = Tree::Text(link.into());
-                }
-            }
-            Tree::Null | Tree::Bool(_) | Tree::Number(_) => {}
-        }
-    }
-}
-
-/// Appends a tree as JSON text.
-fn write(tree: &Tree<'_>, out: &mut String) {
-    match tree {
-        Tree::Null => out.push_str("null"),
-        Tree::Bool(it) => out.push_str(if *it { "true" } else { "false" }),
-        Tree::Number(it) => out.push_str(it),
-        Tree::Text(it) => out.push_str(&serde_json::Value::from(it.as_ref()).to_string()),
-        Tree::Array(it) => {
-            out.push('[');
-            for (index, element) in it.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write(element, out);
-            }
-            out.push(']');
-        }
-        Tree::Object(it) => {
-            out.push('{');
-            for (index, (name, value)) in it.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                out.push_str(&serde_json::Value::from(name.as_ref()).to_string());
-                out.push(':');
-                write(value, out);
-            }
-            out.push('}');
-        }
-    }
-}
-
-/// What is to be changed in a head, from its begin to its end.
+/// What is to be changed in a head or in a body, from its begin to its end.
 #[derive(Default)]
 struct Edits(Vec<(Range<usize>, String)>);
 
@@ -486,15 +381,15 @@ impl Edits {
         self.0.is_empty()
     }
 
-    fn apply(self, head: &[u8]) -> Bytes {
-        let mut out = Vec::with_capacity(head.len() + 64);
+    fn apply(self, bytes: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(bytes.len() + 64);
         let mut at = 0;
         for (range, by) in self.0 {
-            out.extend_from_slice(&head[at..range.start]);
+            out.extend_from_slice(&bytes[at..range.start]);
             out.extend_from_slice(by.as_bytes());
             at = range.end;
         }
-        out.extend_from_slice(&head[at..]);
+        out.extend_from_slice(&bytes[at..]);
         Bytes::from(out)
     }
 }

@@ -53,8 +53,9 @@ fn what_was_asked_for() {
     let shown = redactor.request(&Arc::new(request(head, body)));
     let token = redactor.token(b"hunter2");
     let list = redactor.token(br#"[1,"hunter2"]"#);
-    let expected =
-        format!(r#"{{"list":[{{"token":"{list}"}}],"user":{{"email":"{token}","name":"a"}}}}"#);
+    let expected = format!(
+        r#"{{"user": {{"email": "{token}", "name": "a"}}, "list": [{{"token": "{list}"}}]}}"#
+    );
     assert_eq!(text(&shown.body.wire), expected);
     assert_eq!(
         text(shown.head.bytes()),
@@ -66,6 +67,35 @@ fn what_was_asked_for() {
     let head = "POST /a HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 17\r\n\r\n";
     let shown = redactor.request(&Arc::new(request(head, "a=1&token=hunter2")));
     assert_eq!(text(&shown.body.wire), format!("a=1&token={token}"));
+}
+
+#[test]
+fn every_other_byte_of_json_stays() {
+    let redactor = redactor(&["email", "body.list"]);
+    let token = redactor.token(b"S");
+    let list = redactor.token(br#"[1.50,{"a":2}]"#);
+    for (body, expected) in [
+        (
+            "\u{feff}{ \"b\" : 1.50 ,\n\"email\":\"S\", \"a\":\"\\u00e9\\/\" } ",
+            format!("\u{feff}{{ \"b\" : 1.50 ,\n\"email\":\"{token}\", \"a\":\"\\u00e9\\/\" }} "),
+        ),
+        (
+            r#"{"email":"S","email":"\u0053","a":1,"a":2}"#,
+            format!(r#"{{"email":"{token}","email":"{token}","a":1,"a":2}}"#),
+        ),
+        (
+            r#"{"z":{"email":"S"},"list":[1.50, {"a":1,"a": 2}],"a":12345678901234567890123}"#,
+            format!(r#"{{"z":{{"email":"{token}"}},"list":"{list}","a":12345678901234567890123}}"#),
+        ),
+        (
+            r#"[{"email" :null},{"a":{"email":  "S"}}]"#,
+            format!(r#"[{{"email" :null}},{{"a":{{"email":  "{token}"}}}}]"#),
+        ),
+    ] {
+        let fields = "Content-Type: application/json\r\n";
+        let shown = redactor.response(&answer(200, fields, body.as_bytes()));
+        assert_eq!(text(&shown.body.wire), expected);
+    }
 }
 
 #[test]
@@ -83,7 +113,7 @@ fn coded_bodies() {
     let token = redactor.token(b"hunter2");
     assert_eq!(
         text(&shown.body.wire),
-        format!(r#"{{"a":1,"token":"{token}"}}"#)
+        format!(r#"{{"token":"{token}","a":1}}"#)
     );
     assert_eq!(shown.head.fields().get("content-encoding"), None);
     // What cannot be looked into is not shown.
