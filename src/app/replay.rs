@@ -23,6 +23,7 @@ use crate::cli::replay::Job;
 use crate::metrics::Metrics;
 use crate::middleware::Patience;
 use crate::progress::{Progress, Screen};
+use crate::record::Writer;
 use crate::replay::{Engine, EngineHandle, Pacer, Schedule, TargetState, WhenFull};
 use crate::sandbox::{Needs, Sandbox};
 use crate::time::Timestamp;
@@ -56,6 +57,7 @@ async fn replay(job: Job, screen: &Screen, sandbox: &Sandbox) -> anyhow::Result<
     )?;
     let mut needs = Needs::reading(&job.program.files);
     if let Some(junit) = &job.junit {
+        Writer::check_apart(junit, &job.program.files).context("--junit")?;
         // What cannot be written is said now, and not when everything has been sent.
         let created = std::fs::File::options()
             .append(true)

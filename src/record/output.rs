@@ -299,7 +299,10 @@ impl Output {
         if self.flushed.elapsed() >= FLUSH_AFTER {
             self.flush()
         } else if self.pending.len() >= BATCH {
-            self.write_out()
+            match self.look() {
+                Some(Disturbed::Cut) => self.flush(),
+                _ => self.write_out(),
+            }
         } else {
             (Progress::default(), Ok(()))
         }
@@ -309,6 +312,10 @@ impl Output {
     pub(super) fn flush(&mut self) -> (Progress, Result<(), RecordError>) {
         // Before more is written: that would fill the place of what somebody cut off.
         self.disturbed = self.look();
+        if self.disturbed == Some(Disturbed::Cut) {
+            // Whoever goes on begins the file anew, and what is written now would go with the rest.
+            return (self.give_up(), Ok(()));
+        }
         let (mut progress, result) = self.write_out();
         self.flushed = Instant::now();
         let result = result.and_then(|()| {
@@ -326,6 +333,15 @@ impl Output {
             Err(_) => progress.lost += under_way,
         }
         (progress, result)
+    }
+
+    /// Lets go of what was taken and is not in the file yet.
+    fn give_up(&mut self) -> Progress {
+        let lost = self.ends.len() as u64 + std::mem::take(&mut self.under_way);
+        self.pending.clear();
+        self.ends.clear();
+        self.preamble = 0;
+        Progress { written: 0, lost }
     }
 
     /// What others did to the file.
@@ -371,16 +387,13 @@ impl Output {
 
     /// Writes the records taken so far, without making them durable.
     fn write_out(&mut self) -> (Progress, Result<(), RecordError>) {
-        let count = self.ends.len() as u64;
         if self.failed.is_some() {
-            self.pending.clear();
-            self.ends.clear();
-            let lost = Progress {
-                written: 0,
-                lost: count,
-            };
+            let under_way = std::mem::take(&mut self.under_way);
+            let lost = self.give_up();
+            self.under_way = under_way;
             return (lost, Err(self.failure()));
         }
+        let count = self.ends.len() as u64;
         let mut reached = 0;
         let result = match &mut self.sink {
             Sink::File {

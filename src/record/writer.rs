@@ -1,5 +1,6 @@
 //! Writing recordings.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,23 +144,34 @@ impl Writer {
         }
     }
 
-    /// Refuses to write to a file that is to be read as well, whatever names lead to it: it would be lost.
+    /// Refuses to write to a file that is to be read as well, whatever names lead to it, standard input (`-`) too: it would be
+    /// lost.
     ///
     /// # Errors
     /// When `path` is one of `inputs`.
     pub fn check_apart(path: &Path, inputs: &[PathBuf]) -> Result<(), RecordError> {
-        let Ok(real) = path.canonicalize() else {
-            return Ok(()); // It is not there yet.
+        // Devices and pipes can be both; what is not there yet is none of them.
+        let identity = |path: &Path| {
+            let file = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((file.dev(), file.ino()))
         };
-        // Devices and pipes can be both.
-        let is_file = real.is_file();
-        let same = |input: &PathBuf| input.canonicalize().is_ok_and(|input| input == real);
-        match inputs.iter().find(|input| is_file && same(input)) {
-            Some(_) => Err(RecordError::IsInput {
+        let Some(own) = identity(path) else {
+            return Ok(());
+        };
+        let is_own = |input: &PathBuf| {
+            let input = if input.as_os_str() == "-" {
+                Path::new("/dev/stdin")
+            } else {
+                input
+            };
+            identity(input) == Some(own)
+        };
+        if inputs.iter().any(is_own) {
+            return Err(RecordError::IsInput {
                 path: path.to_owned(),
-            }),
-            None => Ok(()),
+            });
         }
+        Ok(())
     }
 
     /// The file that is being written.

@@ -132,6 +132,75 @@ fn names_that_say_no_format_are_refused() {
     );
 }
 
+#[test]
+fn a_recording_that_was_emptied_counts_what_went_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.gor", "a.jsonl", "a.har", "a.gor.gz"] {
+        let path = folder.path().join(name);
+        let mut writer = Writer::create(&path, Options::default()).unwrap();
+        writer.exchange(&get(1, "/1")).unwrap();
+        writer.flush().unwrap();
+        fs::File::create(&path).unwrap();
+        writer.exchange(&get(2, "/2")).unwrap();
+        writer.flush().unwrap();
+        writer.turn_if_due().unwrap();
+        writer.exchange(&get(3, "/3")).unwrap();
+        let (account, result) = writer.finish();
+        result.unwrap();
+        account.check().unwrap();
+        let found = read(&[path]).len() as u64;
+        assert_eq!(found, 1, "{name}");
+        let each = account.get(Counter::RecordsOffered) / 3;
+        let lost = account.dropped(Reason::WriteFailed);
+        assert_eq!(lost, each, "{name}");
+        // The first was in the file, and somebody else took it out.
+        assert_eq!(account.get(Counter::RecordsWritten), 2 * each, "{name}");
+    }
+}
+
+#[test]
+fn no_name_leads_to_a_file_that_is_read_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |name: &str| folder.path().join(name);
+    let (input, hard, soft) = (name("in.gor"), name("hard.gor"), name("soft.gor"));
+    fs::write(&input, gor(1, "a", 1, GET)).unwrap();
+    let before = fs::read(&input).unwrap();
+    fs::hard_link(&input, &hard).unwrap();
+    std::os::unix::fs::symlink(&input, &soft).unwrap();
+    let shadowtap = |words: &[&str], stdin: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shadowtap"));
+        command.args(words).stdin(stdin).output().unwrap()
+    };
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    for out in [&input, &hard, &soft] {
+        for (file, stdin) in [
+            (&*text(&input), Stdio::null()),
+            ("-", fs::File::open(&input).unwrap().into()),
+        ] {
+            let said = shadowtap(&["convert", file, "--out", &text(out), "--force"], stdin);
+            let error = String::from_utf8_lossy(&said.stderr);
+            assert!(!said.status.success(), "{file} {out:?}");
+            assert!(error.contains("so it cannot be written"), "{error}");
+        }
+    }
+    let (input, hard) = (text(&input), text(&hard));
+    let junit = ["replay", &input, "--to", "http://127.0.0.1:1", "--compare"];
+    let said = shadowtap(&[&junit[..], &["--junit", &hard]].concat(), Stdio::null());
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        error.contains("--junit") && error.contains("so it cannot be written"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&input).unwrap(), before);
+    // Another file is no secret.
+    let other = text(&name("other.gor"));
+    assert!(
+        shadowtap(&["convert", &input, "--out", &other], Stdio::null())
+            .status
+            .success()
+    );
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
