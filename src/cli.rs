@@ -23,6 +23,7 @@ use std::path::Path;
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use tracing::level_filters::LevelFilter;
 
 use crate::sandbox::SandboxMode;
 
@@ -330,6 +331,14 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 fn log_level(text: &str) -> Result<String, String> {
+    // A filter takes any word for the name of a part of the program, and then says nothing of all others.
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    let mut words = text.split(',').map(str::trim);
+    if let Some(word) = words.find(|word| !word.contains(['=', '[', ':']) && !is_level(word)) {
+        return Err(format!(
+            "'{word}' is no level; use error, warn, info, debug, trace or off, and TARGET=LEVEL for a part of the program"
+        ));
+    }
     match tracing_subscriber::EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!(

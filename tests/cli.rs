@@ -147,6 +147,20 @@ fn wrong_usage_is_code_2_and_names_the_flag() {
         2,
         &["--log-level"],
     );
+    for (level, word) in [("warning", "warning"), ("info,hyper", "hyper")] {
+        let said = run(&["inspect", "x.pcap", "--log-level", level]);
+        let level = format!("'{word}' is no level");
+        assert_fails(&said, 2, &["--log-level", &level, "warn"]);
+    }
+    for level in [
+        "WARN",
+        "off",
+        "shadowtap=debug",
+        "warn,shadowtap::app=trace",
+    ] {
+        let said = run(&["inspect", "fixtures/keep_alive.pcap", "--log-level", level]);
+        assert_eq!(code(&said), 0, "{level}");
+    }
 }
 
 #[test]
