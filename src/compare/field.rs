@@ -33,6 +33,12 @@ pub enum FieldPatternError {
         "'{0}' is not a field: they begin with body, header. or query., or are a name alone such as updatedAt"
     )]
     Beginning(String),
+    /// There are several.
+    #[error(
+        "'{0}' is one name with a comma in it; give the flag once for each field (in its environment variable, one a line), and write \
+         such a name as in body[\"a,b\"]"
+    )]
+    Several(String),
 }
 
 impl FromStr for FieldPattern {
@@ -42,6 +48,10 @@ impl FromStr for FieldPattern {
         let text = text.trim();
         if text.is_empty() {
             return Err(FieldPatternError::Empty);
+        }
+        let outside = text.split("[\"").map(|it| it.rsplit("\"]").next());
+        if outside.flatten().any(|it| it.contains(',')) {
+            return Err(FieldPatternError::Several(text.to_owned()));
         }
         let begins = |with: &str| text.strip_prefix(with).is_some_and(|rest| !rest.is_empty());
         let is_field = ["body.", "body[", "body{", "header.", "query.", "**"]
@@ -367,6 +377,11 @@ mod tests {
             ("body.größe", "body.größer"),
         ] {
             assert!(!covers(pattern, field), "{pattern} {field}");
+        }
+        assert!(covers("body[\"a,b\"].c", "body[\"a,b\"].c"));
+        for wrong in ["a,b", "body.a,b", "a, body[\"b\"]", "body[\"b\"],c"] {
+            let wrong = wrong.parse::<FieldPattern>();
+            assert!(matches!(wrong, Err(FieldPatternError::Several(_))));
         }
         for wrong in ["", "  ", "items[].price", "head.etag", "header.", "a.b"] {
             assert!(wrong.parse::<FieldPattern>().is_err(), "{wrong}");
