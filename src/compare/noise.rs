@@ -66,6 +66,9 @@ impl<'a> Noise<'a> {
     }
 
     fn is_pair(&self, v1: &str, v2: &str) -> bool {
+        if is_unset(v1) || is_unset(v2) {
+            return false;
+        }
         if let (Some(one), Some(two)) = (Moment::of(v1), Moment::of(v2)) {
             return one.form == two.form && self.are_near(&one, &two);
         }
@@ -374,10 +377,15 @@ pub(super) fn is_id_name(name: &str) -> bool {
         .any(|known| plain.ends_with(known.as_bytes()))
 }
 
+/// Whether nobody has drawn it: nothing, or zeros alone, such as the nil UUID (RFC 9562 §5.9).
+fn is_unset(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0' | b'-'))
+}
+
 /// Whether two identifiers were made in the same way, as far as one can see.
 fn are_alike(v1: &str, v2: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    !v1.is_empty() && !v2.is_empty() && v1.len().abs_diff(v2.len()) <= 2 && is_hex(v1) == is_hex(v2)
+    !is_unset(v1) && !is_unset(v2) && v1.len().abs_diff(v2.len()) <= 2 && is_hex(v1) == is_hex(v2)
 }
 
 /// The parts of a text between what separates values in URLs, lists and sentences.
@@ -521,6 +529,10 @@ mod tests {
             ("1000000001", "1000000002"),
             ("a b", "a c"),
             ("", "x"),
+            (
+                "6b5cbf0e-5fd4-4a4e-8b8e-8b1bc1d9d9a1",
+                "00000000-0000-0000-0000-000000000000",
+            ),
             ("https://shop/a/1", "https://shop/a/2"),
         ] {
             assert!(!is_noise(&request, 0, v1, v2), "{v1} {v2}");
@@ -557,6 +569,8 @@ mod tests {
         assert!(noise.texts("X-Correlation-ID", "k3jx", "zz9q"));
         assert!(noise.numbers("request_id", "17", "18"));
         assert!(!noise.texts("requestId", "a1b2", ""));
+        assert!(!noise.texts("requestId", "a1b2", "0000"));
+        assert!(!noise.numbers("eventId", "17", "0"));
         assert!(!noise.texts("name", "a1b2", "99ff"));
         assert!(!noise.numbers("count", "17", "18"));
     }
