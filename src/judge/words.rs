@@ -226,7 +226,7 @@ fn of_all(verdict: &Verdict, least: u64) -> Vec<String> {
     if verdict.verdict == Decision::Promote {
         let is_timed = verdict.endpoints.iter().any(|it| it.latency.is_some());
         reasons.push(format!(
-            "{} requests: no field of a covered endpoint differs in {} of the answers or more, version 2 fails in less than \
+            "{} requests: no field of a covered endpoint differs, beyond noise, in {} of the answers or more, version 2 fails in less than \
              {} more, and {}",
             grouped(verdict.requests),
             percent(tolerances.max_difference),
