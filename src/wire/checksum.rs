@@ -18,7 +18,7 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// What the checksum in `tcp` says: a whole segment from its header on. `ends` is the [`sum`] of its addresses.
+    /// What the checksum in `tcp` says: a whole segment from its header on. `ends` is [`of_address`] of both of its ends, added.
     #[inline]
     pub(super) fn of(ends: u64, tcp: &[u8]) -> Self {
         let Some(&[first, second]) = tcp.get(16..).and_then(|rest| rest.first_chunk()) else {
@@ -36,11 +36,11 @@ impl Checksum {
     }
 }
 
-/// The sum of the address.
+/// The sum of an address.
 #[inline]
 pub(super) fn of_address(address: IpAddr) -> u64 {
     match address {
-        IpAddr::V4(address) => sum(&address.octets()),
+        IpAddr::V4(address) => u32::from_le_bytes(address.octets()).into(),
         IpAddr::V6(address) => sum(&address.octets()),
     }
 }
@@ -48,7 +48,7 @@ pub(super) fn of_address(address: IpAddr) -> u64 {
 /// A number that is the sum of the 16-bit words in `bytes` once it is [`folded`], their bytes swapped: ones' complement does not
 /// care, and adds up words of any size (RFC 1071 §2).
 #[inline]
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks();
     let (mut sum, mut carries) = (0_u128, 0);
     let mut add = |block| {

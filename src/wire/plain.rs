@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use etherparse::{EtherType, IpNumber};
 
-use super::checksum;
+use super::checksum::of_address;
 use super::tcp::Options;
 use super::{Checksum, LinkType, Packet, Path, Segment, TcpFlags};
 
@@ -39,7 +39,7 @@ pub(super) fn segment<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
         urgent: flags.has(TcpFlags::URG).then(|| u16_at(TCP + 18)),
         timestamps: options.timestamps,
         signed: options.signed,
-        checksum: Checksum::of(checksum::sum(&headers[IP + 12..TCP]), tcp),
+        checksum: Checksum::of(of_address(source.ip()) + of_address(destination.ip()), tcp),
         payload,
         cut: 0,
     })
