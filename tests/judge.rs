@@ -540,13 +540,13 @@ fn what_sidecars_know_of_its_being_there_adds_up() {
             }),
             gone_after: 5_000,
             missing: 14_000,
-            pods: 5,
+            pods: 4,
         }
     );
     let verdict = weighed(&sum);
     assert_eq!(verdict.verdict, Decision::Continue);
     assert!(
-        verdict.reasons[0].starts_with("version 2 has not answered 2 of 5 sidecars since 1970-01-01 00:00:01 UTC: 40 connections"),
+        verdict.reasons[0].starts_with("version 2 has not answered 2 of 4 sidecars since 1970-01-01 00:00:01 UTC: 40 connections"),
         "{:?}",
         verdict.reasons
     );
@@ -574,7 +574,7 @@ fn what_an_older_sidecar_tells_is_read() {
     let older: Docket = serde_json::from_value(older).expect("a docket");
     assert_eq!(older.verdict().verdict, Decision::Promote);
     docket.merge(&older).expect("the same margins");
-    assert_eq!(docket.tally.presence, Presence { pods: 2, ..BACK });
+    assert_eq!(docket.tally.presence, BACK);
 }
 
 #[test]

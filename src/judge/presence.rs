@@ -14,7 +14,7 @@ pub struct Presence {
     pub gone_after: u64,
     /// Requests that the next one still has to answer without being gone.
     pub missing: u64,
-    /// How many pods know this; zero is one that was never added to another.
+    /// How many pods know this; older ones do not.
     pub pods: u64,
 }
 
@@ -46,7 +46,7 @@ impl Presence {
 
     /// Adds what another pod knows.
     pub(super) fn merge(&mut self, other: &Self) {
-        self.pods = self.pods.max(1).saturating_add(other.pods.max(1));
+        self.pods = self.pods.saturating_add(other.pods);
         self.gone_after = self.gone_after.saturating_add(other.gone_after);
         self.missing = self.missing.saturating_add(other.missing);
         self.absence = match (self.absence, other.absence) {
