@@ -332,7 +332,7 @@ named_enum! {
         RecordFiltered = "record_filtered",
         /// Not in the sample that the user wants recorded.
         RecordSampledOut = "record_sampled_out",
-        /// Writing failed: disk full, file gone.
+        /// Writing failed: the disk is full, the file is gone, or nobody takes it at the other end.
         WriteFailed = "write_failed",
         /// The recording is as large as the user allows, or this alone is larger.
         RecordingFull = "recording_full",

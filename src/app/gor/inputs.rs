@@ -137,6 +137,9 @@ fn matching(pattern: &str) -> anyhow::Result<Vec<PathBuf>> {
         .filter_map(Result::ok)
         .filter(|path| path.is_file())
         .collect();
+    if files.is_empty() && Path::new(pattern).is_dir() {
+        bail!("--input-file {pattern}: this is a folder; name the files in it: '{pattern}/*.gor'");
+    }
     if files.is_empty() {
         bail!("--input-file {pattern}: there is no such file");
     }
