@@ -49,28 +49,14 @@ pub(super) fn of_address(address: IpAddr) -> u64 {
 /// care, and adds up words of any size (RFC 1071 §2).
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = bytes.as_chunks();
-    let (mut sum, mut carries) = (0_u128, 0);
-    let mut add = |block| {
-        let (more, carry) = sum.overflowing_add(block);
-        sum = more;
-        carries += u64::from(carry);
-    };
-    for &block in blocks {
-        add(u128::from_le_bytes(block));
-    }
-    match bytes.last_chunk() {
-        _ if rest.is_empty() => {}
-        // What was added before is shifted out.
-        Some(&last) => add(u128::from_le_bytes(last) >> (8 * (16 - rest.len()))),
-        None => {
-            for (at, &byte) in rest.iter().enumerate() {
-                add(u128::from(byte) << (8 * at));
-            }
-        }
-    }
-    let halves = |both: u64| (both >> 32) + (both & 0xffff_ffff);
-    carries + halves(sum as u64) + halves((sum >> 64) as u64)
+    let (words, rest) = bytes.as_chunks::<4>();
+    let words: u64 = words
+        .iter()
+        .map(|&word| u64::from(u32::from_le_bytes(word)))
+        .sum();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    words + u64::from(u32::from_le_bytes(last))
 }
 
 /// Down to 16 bits, with the carries added.
