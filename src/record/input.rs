@@ -76,8 +76,7 @@ pub fn detect(first: &[u8], name: &Path) -> Option<Format> {
         Some([0x0a, 0x0d, 0x0d, 0x0a]) => return Some(Format::PcapNg),
         _ => {}
     }
-    let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
-    let text = text.trim_ascii_start();
+    let text = first.trim_ascii_start();
     if let Some(members) = text.strip_prefix(b"{") {
         let by_name = Format::of_name(name).map(|(format, _)| format);
         let is_har =
@@ -266,9 +265,29 @@ fn peek(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read +
         Err(error) if first.is_empty() => return Err(error),
         _ => {}
     }
+    // A byte order mark belongs to no format.
+    if first.starts_with(b"\xef\xbb\xbf") {
+        first.drain(..3);
+    }
     let again = Cursor::new(first.clone()).chain(reader);
     Ok((first, Box::new(again)))
 }
 
 /// Enough to tell every format.
 const PEEK: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_not_read() {
+        let file = b"\xef\xbb\xbf{\"method\":\"GET\"}\n";
+        let input = Input::from_reader(Box::new(&file[..]), Path::new("a")).unwrap();
+        assert_eq!(input.format(), Format::Jsonl);
+        let mut content = Vec::new();
+        let mut all = input.into_content().unwrap();
+        all.read_to_end(&mut content).unwrap();
+        assert_eq!(content, &file[3..]);
+    }
+}
