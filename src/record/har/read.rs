@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::{CREATOR, target_in};
 use crate::account::{Reason, Stage};
@@ -52,18 +53,34 @@ fn read_at_most(limit: u64, input: impl Read) -> Vec<Result<Exchange, Damage>> {
     drop(json);
     let mut connections = Connections::default();
     let own = archive.creator == CREATOR;
-    let mut exchanges: Vec<_> = archive
-        .entries
+    let entries = archive.entries;
+    let time_of = |entry: &Result<Entry, String>| entry.as_ref().ok().and_then(Entry::started);
+    let mut time = entries.iter().find_map(time_of);
+    let is_dated = time.is_some();
+    let mut undated = 0;
+    let mut exchanges: Vec<_> = entries
         .into_iter()
         .zip(1..)
         .map(|(entry, number)| {
+            match time_of(&entry) {
+                None if entry.is_ok() => undated += 1,
+                found => time = found.or(time),
+            }
+            let started = time.unwrap_or_default();
             entry
-                .exchange(number, own, &mut connections)
+                .and_then(|entry| entry.exchange(number, started, own, &mut connections))
                 .map_err(|what| Damage::in_entry(number, what))
         })
         .collect();
+    let count = exchanges.len() as u64;
+    if is_dated && undated > 0 {
+        let what = format!(
+            "{undated} of the archive's {count} entries have no time that can be read; each is given that of the entry before it"
+        );
+        exchanges.push(Err(Damage::in_entry(count, what)));
+    }
     if let Err(error) = result {
-        let number = exchanges.len() as u64 + 1;
+        let number = count + 1;
         let what = if input.is_too_long {
             format!(
                 "the archive is longer than {} MiB (unpacked), and no more of one is read; split it, or record or convert to \
@@ -110,7 +127,8 @@ impl<R: Read> Read for Limited<R> {
 #[derive(Default)]
 struct Archive {
     creator: String,
-    entries: Vec<Entry>,
+    /// Each, or what is wrong with it.
+    entries: Vec<Result<Entry, String>>,
     /// Bytes up to the end of the last of them.
     whole: u64,
 }
@@ -176,7 +194,10 @@ struct HarRequest {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PostData {
+    #[serde(default)]
+    mime_type: String,
     text: Option<String>,
     encoding: Option<String>,
     #[serde(default)]
@@ -242,15 +263,23 @@ enum Text {
 }
 
 impl Entry {
+    fn started(&self) -> Option<Timestamp> {
+        rfc3339::parse(&self.started_date_time)
+    }
+
     fn exchange(
         self,
         number: u64,
+        started: Timestamp,
         own: bool,
         connections: &mut Connections,
     ) -> Result<Exchange, String> {
+        if !own && !self.request.is_http() {
+            let shown: String = self.request.url.chars().take(40).collect();
+            return Err(format!("no HTTP request: its URL is {shown:?}; left out"));
+        }
         let endpoints = self.endpoints();
         let connection = connections.id(self.connection.as_ref(), endpoints);
-        let started = rfc3339::parse(&self.started_date_time).unwrap_or_default();
         let sent = later(started, self.timings.send);
         let answered = later(sent, self.timings.wait);
         let received = match (self.timings.wait, self.timings.receive, self.time) {
@@ -306,6 +335,25 @@ impl Entry {
 }
 
 impl HarRequest {
+    /// Whether the URL is one that HTTP asks for: browsers list `data:`, `blob:`, `wss:` and their like too.
+    fn is_http(&self) -> bool {
+        if self.method == "CONNECT" || self.target.is_some() || self.bytes.is_some() {
+            return true;
+        }
+        let has_host = || {
+            self.headers.iter().any(|pair| {
+                let name = pair.name.as_bytes();
+                (is(name, "host") || name == b":authority") && !pair.value.trim().is_empty()
+            })
+        };
+        if self.url.starts_with('/') || self.url == "*" {
+            return has_host();
+        }
+        let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_http = is(scheme.as_bytes(), "http") || is(scheme.as_bytes(), "https");
+        is_http && (!authority_in(self.url.as_bytes()).is_empty() || has_host())
+    }
+
     fn parsed(mut self, own: bool, method: &[u8]) -> Result<Parsed<RequestHead>, String> {
         let doubts = Doubts::named(&self.doubts);
         let parsed = match self.bytes.take() {
@@ -336,6 +384,9 @@ impl HarRequest {
         if self.method == "CONNECT" {
             return authority_in(url).to_vec();
         }
+        if url.starts_with(b"/") {
+            return url.to_vec();
+        }
         let target = target_in(url);
         // `http://host?query` asks for `/?query`.
         match url.iter().position(|&byte| byte == b'?') {
@@ -345,7 +396,7 @@ impl HarRequest {
     }
 
     fn fields(self, own: bool) -> Result<Fields, String> {
-        let mut list = pairs(self.headers);
+        let mut list = pairs(self.headers, own);
         if !own && !list.iter().any(|(name, _)| is(name, "host")) {
             let authority = list.iter().find(|(name, _)| name == b":authority");
             let host = authority.map_or_else(
@@ -358,6 +409,8 @@ impl HarRequest {
             Some(data) => match data.text {
                 Some(text) => decode(text, data.encoding.as_deref())?,
                 None if data.params.is_empty() => Content::of_unrecorded(&list),
+                // The boundary and the files are not there.
+                None if data.is_multipart(&list) => Content::Unknown,
                 None => Content::Known(form(&data.params)),
             },
             None if own => Content::Empty,
@@ -372,6 +425,15 @@ impl HarRequest {
     }
 }
 
+impl PostData {
+    fn is_multipart(&self, list: &[(Vec<u8>, Vec<u8>)]) -> bool {
+        let field = list.iter().find(|(name, _)| is(name, "content-type"));
+        let kind = field.map_or(self.mime_type.as_bytes(), |(_, value)| value);
+        let kind = kind.trim_ascii_start();
+        kind.get(..10).is_some_and(|kind| is(kind, "multipart/"))
+    }
+}
+
 impl HarResponse {
     fn parsed(mut self, own: bool, method: &[u8]) -> Result<Parsed<ResponseHead>, String> {
         let wrong = |error| format!("the response makes no HTTP head: {error}");
@@ -379,7 +441,7 @@ impl HarResponse {
             let (_, parsed) = message::response(exact(bytes)?, Some(method)).map_err(wrong)?;
             return Ok(parsed);
         }
-        let mut list = pairs(self.headers);
+        let mut list = pairs(self.headers, own);
         if !own {
             // Archives hold the decoded text, beside the fields of the encoded one.
             list.retain(|(name, _)| !is(name, "content-encoding"));
@@ -453,11 +515,20 @@ impl Connections {
     }
 }
 
-fn pairs(headers: Vec<Pair>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    headers
-        .into_iter()
-        .map(|pair| (latin1_bytes(&pair.name), latin1_bytes(&pair.value)))
-        .collect()
+/// The fields of a message. Some tools join the values of a repeated one with line feeds.
+fn pairs(headers: Vec<Pair>, own: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut list = Vec::with_capacity(headers.len());
+    for pair in headers {
+        let name = latin1_bytes(&pair.name);
+        if own || !pair.value.contains('\n') {
+            list.push((name, latin1_bytes(&pair.value)));
+            continue;
+        }
+        let values = pair.value.lines().map(str::trim);
+        let values = values.filter(|value| !value.is_empty());
+        list.extend(values.map(|value| (name.clone(), latin1_bytes(value))));
+    }
+    list
 }
 
 /// The bytes of a whole message.
@@ -468,36 +539,60 @@ fn exact(base64: String) -> Result<Bytes, String> {
     }
 }
 
-fn decode(text: String, encoding: Option<&str>) -> Result<Content, String> {
+fn decode(mut text: String, encoding: Option<&str>) -> Result<Content, String> {
     match encoding {
-        Some("base64") => STANDARD
-            .decode(text)
-            .map(Content::Known)
-            .map_err(|error| format!("a body is no base64: {error}")),
+        Some("base64") => {
+            text.retain(|letter| !letter.is_ascii_whitespace());
+            STANDARD
+                .decode(text)
+                .map(Content::Known)
+                .map_err(|error| format!("a body is no base64: {error}"))
+        }
         _ => Ok(Content::Known(text.into_bytes())),
     }
 }
 
-/// Form parameters as a browser sends them (`application/x-www-form-urlencoded`); they are recorded encoded.
+/// Form parameters as a browser sends them (`application/x-www-form-urlencoded`).
 fn form(params: &[Param]) -> Vec<u8> {
     let pairs: Vec<String> = params
         .iter()
-        .map(|it| format!("{}={}", it.name, it.value.as_deref().unwrap_or("")))
+        .map(|it| {
+            let value = it.value.as_deref().unwrap_or("");
+            format!("{}={}", form_encoded(&it.name), form_encoded(value))
+        })
         .collect();
     pairs.join("&").into_bytes()
 }
 
-/// HTTP/2 and 3 are replayed as HTTP/1.1; an empty version is HTTP/0.9's.
+/// Some browsers record parameters encoded, others decoded: what may stand in a form stays as it is.
+fn form_encoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let may_stand = |(at, &byte): (usize, &u8)| match byte {
+        b'%' => bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)),
+        _ => byte.is_ascii_graphic() && !matches!(byte, b'&' | b'='),
+    };
+    if bytes.iter().enumerate().all(may_stand) {
+        return text.to_owned();
+    }
+    let mut encoded = String::with_capacity(text.len() + 16);
+    for &byte in bytes {
+        match byte {
+            b' ' => encoded.push('+'),
+            b'*' | b'-' | b'.' | b'_' => encoded.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// HTTP/2 and 3 are replayed as HTTP/1.1, and so is what others write in odd ways; in our own, an empty version is HTTP/0.9's.
 fn plain_version(version: Option<&str>, own: bool) -> &str {
     match version {
-        Some(text) if own || text.is_empty() => text,
-        Some(text)
-            if text.len() > 5
-                && text.as_bytes()[..5].eq_ignore_ascii_case(b"HTTP/")
-                && matches!(text.as_bytes()[5], b'0' | b'1') =>
-        {
-            text
-        }
+        Some(text) if own => text,
+        Some(text) if is(text.trim().as_bytes(), "HTTP/1.0") => "HTTP/1.0",
         _ => "HTTP/1.1",
     }
 }
@@ -586,11 +681,6 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        #[derive(Deserialize)]
-        struct Creator {
-            #[serde(default)]
-            name: String,
-        }
         while let Some(key) = map.next_key::<String>()? {
             match (self.in_log, key.as_str()) {
                 (false, "log") => map.next_value_seed(ObjectVisitor {
@@ -598,7 +688,11 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
                     read: self.read,
                     in_log: true,
                 })?,
-                (true, "creator") => self.archive.creator = map.next_value::<Creator>()?.name,
+                (true, "creator") => {
+                    let creator = map.next_value::<Value>()?;
+                    let name = creator.get("name").and_then(Value::as_str);
+                    self.archive.creator = name.unwrap_or_default().to_owned();
+                }
                 (true, "entries") => map.next_value_seed(EntriesSeed {
                     archive: self.archive,
                     read: self.read,
@@ -612,7 +706,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
     }
 }
 
-/// Reads entries one by one, so that those before a damage are kept.
+/// Reads entries one by one, so that those before and behind an odd one are kept.
 struct EntriesSeed<'a> {
     archive: &'a mut Archive,
     read: &'a Cell<u64>,
@@ -634,11 +728,26 @@ impl<'de> Visitor<'de> for EntriesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(entry) = seq.next_element()? {
+        while let Some(mut entry) = seq.next_element::<Value>()? {
+            drop_nulls(&mut entry);
+            let entry = serde_json::from_value(entry);
+            let entry = entry.map_err(|error| format!("not an entry: {error}; skipped"));
             self.archive.entries.push(entry);
             self.archive.whole = self.read.get();
         }
         Ok(())
+    }
+}
+
+/// A member that is null is one that is not there.
+fn drop_nulls(json: &mut Value) {
+    match json {
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -666,5 +775,121 @@ mod tests {
         let whole = format!(r#"{{"log":{{"entries":[{entry}]}}}}"#);
         let exactly = read_at_most(whole.len() as u64, whole.as_bytes());
         assert!(exactly.len() == 1 && exactly[0].is_ok());
+    }
+
+    fn read(entries: &str) -> Vec<Result<Exchange, Damage>> {
+        read_entries(format!(r#"{{"log":{{"creator":null,"entries":[{entries}]}}}}"#).as_bytes())
+    }
+
+    fn request(entry: &str) -> Arc<Request> {
+        let mut entries = read(entry);
+        assert_eq!(entries.len(), 1, "{entry}");
+        entries.pop().unwrap().unwrap().request.unwrap()
+    }
+
+    #[test]
+    fn versions_are_read_however_they_are_written() {
+        for (written, meant) in [
+            ("http/1.1", "HTTP/1.1"),
+            (" HTTP/1.1 ", "HTTP/1.1"),
+            ("", "HTTP/1.1"),
+            ("h2", "HTTP/1.1"),
+            ("http/1.0", "HTTP/1.0"),
+        ] {
+            let request = request(&format!(
+                r#"{{"request":{{"method":"GET","url":"http://a/","httpVersion":"{written}"}}}}"#
+            ));
+            assert_eq!(request.head.version(), meant.as_bytes(), "{written:?}");
+            assert!(!request.doubts.any(), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_is_left_out() {
+        for url in [
+            "data:text/plain,http://a/",
+            "blob:http://a/1",
+            "about:blank",
+            "chrome-extension://a/b",
+            "file:///etc/hosts",
+            "wss://a/",
+            "/path",
+            "",
+        ] {
+            let entries = read(&format!(
+                r#"{{"request":{{"method":"GET","url":"{url}"}}}}"#
+            ));
+            let said = entries[0].as_ref().unwrap_err().to_string();
+            assert!(said.contains("no HTTP request"), "{url}: {said}");
+        }
+        let host = r#""headers":[{"name":"host","value":"a"}]"#;
+        let relative = request(&format!(
+            r#"{{"request":{{"method":"GET","url":"/x?to=http://b/c",{host}}}}}"#
+        ));
+        assert_eq!(relative.head.target(), b"/x?to=http://b/c");
+    }
+
+    #[test]
+    fn an_odd_entry_is_skipped_alone_and_null_is_absent() {
+        let entries = read(
+            r#"{"request":{"method":"GET","url":"http://a/1","headers":null,"postData":null}},
+               {"request":{"method":"GET","url":"http://a/2","bodySize":"12"}}, 7,
+               {"request":{"method":"GET","url":"http://a/4"}}"#,
+        );
+        assert!(entries.len() == 4 && entries[0].is_ok() && entries[3].is_ok());
+        let said = entries[1].as_ref().unwrap_err().to_string();
+        assert!(said.starts_with("entry 2: not an entry:"), "{said}");
+        assert!(entries[2].is_err());
+    }
+
+    #[test]
+    fn an_entry_without_a_time_has_that_of_the_one_before() {
+        let entry = r#""request":{"method":"GET","url":"http://a/"}"#;
+        let entries = read(&format!(
+            r#"{{{entry}}},{{"startedDateTime":"2026-01-01T00:00:00Z",{entry}}},{{"startedDateTime":"soon",{entry}}}"#
+        ));
+        let time = rfc3339::parse("2026-01-01T00:00:00Z").unwrap();
+        for exchange in &entries[..3] {
+            let request = exchange.as_ref().unwrap().request.as_ref().unwrap();
+            assert_eq!(request.first_byte, time);
+        }
+        let said = entries[3].as_ref().unwrap_err().to_string();
+        assert!(entries.len() == 4 && said.contains("2 of the archive's 3 entries"));
+    }
+
+    #[test]
+    fn forms_are_encoded_once_and_files_are_not_made_up() {
+        let body = |kind: &str, params: &str| {
+            request(&format!(
+                r#"{{"request":{{"method":"POST","url":"http://a/","postData":{{"mimeType":"{kind}","params":[{params}]}}}}}}"#
+            ))
+        };
+        let form = body(
+            "application/x-www-form-urlencoded",
+            r#"{"name":"a b","value":"1&2=3%"},{"name":"c","value":"x+%26"},{"name":"d","value":null}"#,
+        );
+        assert_eq!(&form.body.content()[..], b"a+b=1%262%3D3%25&c=x+%26&d=");
+        assert!(form.completeness.is_whole());
+        let files = body("multipart/form-data", r#"{"name":"a","value":"b"}"#);
+        assert_eq!(
+            files.completeness,
+            Completeness::Incomplete(Reason::RequestGap)
+        );
+    }
+
+    #[test]
+    fn joined_fields_and_broken_base64_are_read() {
+        let mut entries = read(
+            r#"{"request":{"method":"GET","url":"http://a/"},"response":{"status":200,
+                "headers":[{"name":"set-cookie","value":"a=1\nb=2"}],
+                "content":{"text":"aGVs\r\nbG8=\n","encoding":"base64"}}}"#,
+        );
+        let response = entries.pop().unwrap().unwrap().response.unwrap();
+        let cookies: Vec<_> = response.head.fields().iter().collect();
+        assert_eq!(
+            cookies,
+            [(&b"set-cookie"[..], &b"a=1"[..]), (b"set-cookie", b"b=2")]
+        );
+        assert_eq!(&response.body.content()[..], b"hello");
     }
 }
