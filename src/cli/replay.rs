@@ -210,6 +210,12 @@ impl Flags {
                 "--loop: {name} can be read once only; keep it in a file to play it again"
             )));
         }
+        let slice = Slice::new(self.from, self.until);
+        if slice.is_empty() {
+            return Err(Wrong(
+                "--from and --until: there is nothing between them; --until has to be later than --from".into(),
+            ));
+        }
         let budgets = self.tap.budgets();
         let traffic = self.select.into_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::Block, budgets)?;
@@ -222,7 +228,7 @@ impl Flags {
             program: Program {
                 files: self.input.files,
                 tap: self.tap.into_config(self.input.port),
-                slice: Slice::new(self.from, self.until),
+                slice,
                 rounds: self.rounds.0,
             },
             schedule,

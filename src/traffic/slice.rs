@@ -46,6 +46,16 @@ impl Slice {
         }
     }
 
+    /// Whether there is nothing between the two moments, whatever the recording.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match (self.from, self.until) {
+            (Some(Moment::After(from)), Some(Moment::After(until))) => from >= until,
+            (Some(Moment::At(from)), Some(Moment::At(until))) => from >= until,
+            _ => false,
+        }
+    }
+
     /// Where the request that was captured at `time` lies; the first that is asked for is the first of the recording.
     pub fn place(&mut self, time: Timestamp) -> Place {
         let begin = *self.begin.get_or_insert(time);
@@ -99,5 +109,17 @@ mod tests {
             let found = [100, 101, 102, 103, 99].map(|time| slice.place(seconds(time)));
             assert_eq!(found, places, "{from:?} {until:?}");
         }
+    }
+
+    #[test]
+    fn a_part_that_ends_before_it_begins_is_empty() {
+        let after = |seconds| Some(Moment::After(Duration::from_secs(seconds)));
+        let at = |nanos| Some(Moment::At(Timestamp::from_nanos(nanos)));
+        assert!(Slice::new(after(20), after(10)).is_empty());
+        assert!(Slice::new(after(20), after(20)).is_empty());
+        assert!(Slice::new(at(2), at(1)).is_empty());
+        assert!(!Slice::new(after(10), after(20)).is_empty());
+        assert!(!Slice::new(after(20), at(1)).is_empty());
+        assert!(!Slice::new(after(20), None).is_empty());
     }
 }
