@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Damage {
     place: Place,
     what: String,
+    /// Whether it should have been used.
+    is_fault: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +24,7 @@ impl Damage {
         Self {
             place: Place::Offset(offset),
             what: what.into(),
+            is_fault: true,
         }
     }
 
@@ -30,6 +33,7 @@ impl Damage {
         Self {
             place: Place::Line(line),
             what: what.into(),
+            is_fault: true,
         }
     }
 
@@ -38,7 +42,21 @@ impl Damage {
         Self {
             place: Place::Entry(entry),
             what: what.into(),
+            is_fault: true,
         }
+    }
+
+    /// Something that is to be said of what was read up to an entry of a HAR file, and no fault of anybody's.
+    pub(super) fn notice_at_entry(entry: u64, what: impl Into<String>) -> Self {
+        Self {
+            is_fault: false,
+            ..Self::in_entry(entry, what)
+        }
+    }
+
+    /// Whether something could not be used that should have been.
+    pub(super) const fn is_fault(&self) -> bool {
+        self.is_fault
     }
 }
 

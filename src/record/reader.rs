@@ -221,10 +221,14 @@ impl Iterator for Reader {
 }
 
 fn note(list: &mut Vec<(PathBuf, Damage)>, count: &mut u64, path: PathBuf, damage: Damage) {
-    *count += 1;
     if list.len() < MAX_NOTED {
         warn!("{}: {damage}", path.display());
-        list.push((path, damage));
+    }
+    if damage.is_fault() {
+        *count += 1;
+        if list.len() < MAX_NOTED {
+            list.push((path, damage));
+        }
     }
 }
 

@@ -57,27 +57,40 @@ fn read_at_most(limit: u64, input: impl Read) -> Vec<Result<Exchange, Damage>> {
     let time_of = |entry: &Result<Entry, String>| entry.as_ref().ok().and_then(Entry::started);
     let mut time = entries.iter().find_map(time_of);
     let is_dated = time.is_some();
-    let mut undated = 0;
-    let mut exchanges: Vec<_> = entries
-        .into_iter()
-        .zip(1..)
-        .map(|(entry, number)| {
-            match time_of(&entry) {
-                None if entry.is_ok() => undated += 1,
-                found => time = found.or(time),
-            }
-            let started = time.unwrap_or_default();
+    let (mut undated, mut others, mut other) = (0, 0, None);
+    let count = entries.len() as u64;
+    let mut exchanges = Vec::with_capacity(entries.len());
+    for (entry, number) in entries.into_iter().zip(1..) {
+        match time_of(&entry) {
+            None if entry.is_ok() => undated += 1,
+            found => time = found.or(time),
+        }
+        if let Ok(Entry { request, .. }) = &entry
+            && !own
+            && !request.is_http()
+        {
+            others += 1;
+            other.get_or_insert_with(|| request.url.chars().take(40).collect::<String>());
+            continue;
+        }
+        let started = time.unwrap_or_default();
+        exchanges.push(
             entry
                 .and_then(|entry| entry.exchange(number, started, own, &mut connections))
-                .map_err(|what| Damage::in_entry(number, what))
-        })
-        .collect();
-    let count = exchanges.len() as u64;
+                .map_err(|what| Damage::in_entry(number, what)),
+        );
+    }
+    if let Some(url) = other {
+        let what = format!(
+            "{others} of the archive's {count} entries are no HTTP requests, the first of them for {url:?}; they are left out"
+        );
+        exchanges.push(Err(Damage::notice_at_entry(count, what)));
+    }
     if is_dated && undated > 0 {
         let what = format!(
             "{undated} of the archive's {count} entries have no time that can be read; each is given that of the entry before it"
         );
-        exchanges.push(Err(Damage::in_entry(count, what)));
+        exchanges.push(Err(Damage::notice_at_entry(count, what)));
     }
     if let Err(error) = result {
         let number = count + 1;
@@ -274,10 +287,6 @@ impl Entry {
         own: bool,
         connections: &mut Connections,
     ) -> Result<Exchange, String> {
-        if !own && !self.request.is_http() {
-            let shown: String = self.request.url.chars().take(40).collect();
-            return Err(format!("no HTTP request: its URL is {shown:?}; left out"));
-        }
         let endpoints = self.endpoints();
         let connection = connections.id(self.connection.as_ref(), endpoints);
         let sent = later(started, self.timings.send);
@@ -819,8 +828,14 @@ mod tests {
             let entries = read(&format!(
                 r#"{{"request":{{"method":"GET","url":"{url}"}}}}"#
             ));
-            let said = entries[0].as_ref().unwrap_err().to_string();
-            assert!(said.contains("no HTTP request"), "{url}: {said}");
+            let [Err(said)] = &entries[..] else {
+                panic!("{url} is left out");
+            };
+            assert!(
+                said.to_string().contains("no HTTP request"),
+                "{url}: {said}"
+            );
+            assert!(!said.is_fault(), "{url}");
         }
         let host = r#""headers":[{"name":"host","value":"a"}]"#;
         let relative = request(&format!(
