@@ -3,7 +3,7 @@
 //! A receiver drops a damaged segment, and its sender sends it again (RFC 9293 §3.1). But a wrong checksum alone proves nothing:
 //! of segments that a network card has put together, or of captures whose payload was changed before they were given away, the
 //! checksum may not have been made again. So such a segment is kept until its receiver speaks: it acknowledges it, or it is sent
-//! again. Where all of a sender's checksums are wrong, they are left to the network card, and say nothing.
+//! again. Where the first of a sender's checksums is wrong, they are left to the network card, and say nothing.
 
 use super::kept::Kept;
 use super::{Connection, Timer, count_unread};
@@ -26,7 +26,10 @@ impl Connection {
                 false
             }
             Checksum::Unknown => false,
-            Checksum::Wrong => side.checksums == Some(true) && self.sides[1 - direction].seen,
+            // The first one says what the others are worth: that of a SYN is right, unless none is. A right one may be chance.
+            Checksum::Wrong => {
+                *side.checksums.get_or_insert(false) && self.sides[1 - direction].seen
+            }
         }
     }
 
@@ -57,10 +60,10 @@ impl Connection {
         }
         let kept = &mut self.undecided().damaged[direction];
         if kept.len() == MAX_KEPT {
-            kept.remove(0);
+            kept.pop_front();
             sink.account.drop(Reason::BadChecksum);
         }
-        kept.push(Kept::of(segment));
+        kept.push_back(Kept::of(segment));
         true
     }
 
@@ -97,7 +100,7 @@ impl Connection {
                 return timer;
             };
             let next = stream.next();
-            let kept = self.undecided().damaged[opposite].remove(at);
+            let kept = self.undecided().damaged[opposite].remove(at)?;
             if next > start {
                 // It was known before, or sent again in other pieces.
                 count_unread(&kept.as_segment(), Reason::BadChecksum, sink);

@@ -21,7 +21,7 @@ pub(super) struct Undecided {
     /// For each sender, a segment whose acknowledgement is not believed yet.
     pub(super) claims: [Option<Claim>; 2],
     /// For each sender, segments whose checksum is wrong.
-    pub(super) damaged: [Vec<Kept>; 2],
+    pub(super) damaged: [VecDeque<Kept>; 2],
     /// Server bytes that acknowledge client bytes which the capture has not shown yet.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -61,7 +61,7 @@ impl Undecided {
         self.syn_payload.is_none()
             && self.suspended.is_none()
             && self.claims.iter().all(Option::is_none)
-            && self.damaged.iter().all(Vec::is_empty)
+            && self.damaged.iter().all(VecDeque::is_empty)
             && self.waiting.is_empty()
             && self.urgent.iter().all(Option::is_none)
     }
