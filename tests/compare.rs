@@ -244,6 +244,22 @@ fn flags_that_do_not_fit_are_explained() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         stderr(&output)
     };
+    let switched_off = |flags: &[&str]| {
+        let output = Command::new(PROGRAM)
+            .args(["mirror", "-i", "no-such-0", "--port", "80"])
+            .args(["--to", "http://127.0.0.1:1", "--no-compare"])
+            .args(flags)
+            .output()
+            .expect("the program can be started");
+        stderr(&output)
+    };
+    let said = switched_off(&["--ignore", "body.a", "--redact", "b", "--alpha", "1%"]);
+    assert!(said.contains("no-such-0"), "it would run: {said}");
+    let said = switched_off(&["--control", "http://127.0.0.1:2"]);
+    assert!(
+        said.contains("--control: nothing is compared with --no-compare"),
+        "{said}"
+    );
     let useless = "nothing is compared without --compare, so that it would do nothing";
     for flags in [
         &["--control", "http://127.0.0.1:2"][..],

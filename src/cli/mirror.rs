@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::options::{
     self, CompareFlags, CompareJob, LiveFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
+    Without,
 };
 use super::{Wrong, values};
 use crate::admin::AdminConfig;
@@ -155,7 +156,7 @@ impl Flags {
         let traffic = self.select.into_live_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::DropNewest, budgets)?;
         let admin = self.run.admin()?;
-        let without = self.no_compare.then_some("with --no-compare");
+        let without = self.no_compare.then_some(Without::SwitchedOff);
         let mut compare = self
             .compare
             .into_job(without, &mut targets, admin.as_ref())?;

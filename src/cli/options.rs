@@ -17,7 +17,7 @@ use crate::record::Format;
 use crate::serve::{Protection, Tls, Token};
 
 pub use capture::{Budgets, FileFlags, LiveFlags, TapFlags, by_one_worker};
-pub use compare::{CompareFlags, CompareJob, RecordingRedactFlags, RedactFlags};
+pub use compare::{CompareFlags, CompareJob, RecordingRedactFlags, RedactFlags, Without};
 pub use judge::{MarginFlags, ToleranceFlags};
 pub use replay::ReplayFlags;
 pub use traffic::{ChooseFlags, RewriteFlags, SelectFlags};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
 use super::options::{
-    CompareFlags, CompareJob, FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags,
+    CompareFlags, CompareJob, FileFlags, ReplayFlags, RunFlags, SelectFlags, TapFlags, Without,
 };
 use super::{Wrong, values};
 use crate::admin::AdminConfig;
@@ -220,7 +220,7 @@ impl Flags {
         let traffic = self.select.into_traffic(&self.replay)?;
         let mut targets = self.replay.into_configs(WhenFull::Block, budgets)?;
         let admin = self.run.admin()?;
-        let without = (!self.compare).then_some("without --compare");
+        let without = (!self.compare).then_some(Without::Unasked);
         let compare = self
             .compare_flags
             .into_job(without, &mut targets, admin.as_ref())?;

@@ -142,19 +142,32 @@ pub struct CompareJob {
     pub has_control: bool,
 }
 
+/// Why nothing is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Without {
+    /// Nobody has asked for it.
+    Unasked,
+    /// It is switched off, whatever the rest of a set-up says: a sidecar has to start all the same.
+    SwitchedOff,
+}
+
 impl CompareFlags {
     /// The job, unless `without` says by what nothing is compared. The control is added to `targets`, of which the first is the
     /// version that is judged.
     pub fn into_job(
         self,
-        without: Option<&str>,
+        without: Option<Without>,
         targets: &mut Vec<ReplayConfig>,
         admin: Option<&AdminConfig>,
     ) -> Result<Option<CompareJob>, Wrong> {
         if let Some(without) = without {
-            return match self.first_given() {
+            return match self.useless(without) {
                 Some(flag) => Err(Wrong(format!(
-                    "{flag}: nothing is compared {without}, so that it would do nothing"
+                    "{flag}: nothing is compared {}, so that it would do nothing",
+                    match without {
+                        Without::Unasked => "without --compare",
+                        Without::SwitchedOff => "with --no-compare",
+                    }
                 ))),
                 None => Ok(None),
             };
@@ -203,15 +216,23 @@ impl CompareFlags {
         }))
     }
 
-    /// The first of them that was given.
-    fn first_given(&self) -> Option<&'static str> {
-        let given = [
+    /// The first of them that was given where it does nothing.
+    fn useless(&self, without: Without) -> Option<&'static str> {
+        let asks_more = [
             ("--control", self.control.is_some()),
+            ("--reveal", self.reveal),
+        ];
+        let given = asks_more
+            .into_iter()
+            .find_map(|(flag, is)| is.then_some(flag));
+        if given.is_some() || without == Without::SwitchedOff {
+            return given;
+        }
+        let given = [
             ("--compare-headers", !self.compare_headers.is_empty()),
             ("--ignore", !self.ignore.is_empty()),
             ("--route", !self.route.is_empty()),
             ("--redact", !self.redact.redact.is_empty()),
-            ("--reveal", self.reveal),
         ];
         let given = given.into_iter().find_map(|(flag, is)| is.then_some(flag));
         given
