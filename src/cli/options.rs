@@ -131,3 +131,10 @@ impl std::fmt::Display for Size {
 pub fn size(text: &str) -> Result<Size, String> {
     values::byte_size(text).map(Size)
 }
+
+/// The first of these flags that was given.
+fn first_given<const N: usize>(flags: [(&'static str, bool); N]) -> Option<&'static str> {
+    flags
+        .into_iter()
+        .find_map(|(flag, is_given)| is_given.then_some(flag))
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{MarginFlags, ToleranceFlags, Wrong};
+use super::{MarginFlags, ToleranceFlags, Wrong, first_given};
 use crate::admin::AdminConfig;
 use crate::app::compare::Settings;
 use crate::compare::{FieldPattern, Headers, Ignore, Route, Rules};
@@ -218,25 +218,20 @@ impl CompareFlags {
 
     /// The first of them that was given where it does nothing.
     fn useless(&self, without: Without) -> Option<&'static str> {
-        let asks_more = [
+        let asks_more = first_given([
             ("--control", self.control.is_some()),
             ("--reveal", self.reveal),
-        ];
-        let given = asks_more
-            .into_iter()
-            .find_map(|(flag, is)| is.then_some(flag));
-        if given.is_some() || without == Without::SwitchedOff {
-            return given;
+        ]);
+        if asks_more.is_some() || without == Without::SwitchedOff {
+            return asks_more;
         }
-        let given = [
+        let own = first_given([
             ("--compare-headers", !self.compare_headers.is_empty()),
             ("--ignore", !self.ignore.is_empty()),
             ("--route", !self.route.is_empty()),
             ("--redact", !self.redact.redact.is_empty()),
-        ];
-        let given = given.into_iter().find_map(|(flag, is)| is.then_some(flag));
-        given
-            .or_else(|| self.tolerances.first_given())
+        ]);
+        own.or_else(|| self.tolerances.first_given())
             .or_else(|| self.margin.first_given())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::super::values;
+use super::first_given;
 use crate::judge::{LatencyMargin, Tolerances};
 
 /// What the verdict is held against; `docs/verdict.md` explains each. What is not given stays as it is.
@@ -86,15 +87,14 @@ impl ToleranceFlags {
 
     /// The first of them that was given.
     pub(super) fn first_given(&self) -> Option<&'static str> {
-        let given = [
+        first_given([
             ("--alpha", self.alpha.is_some()),
             ("--max-difference", self.max_difference.is_some()),
             ("--max-errors", self.max_errors.is_some()),
             ("--max-slow", self.max_slow.is_some()),
             ("--min-completeness", self.min_completeness.is_some()),
             ("--allow-uncovered", self.allow_uncovered),
-        ];
-        given.into_iter().find_map(|(flag, is)| is.then_some(flag))
+        ])
     }
 }
 
